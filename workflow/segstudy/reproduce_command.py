@@ -22,7 +22,7 @@ from segstudy.log import log
 from segstudy.package_files import CHECKSUMS, FOLDS, LOCK, PLUGINS, SETTINGS, TABLES
 from segstudy.plugins import label_and_code
 from segstudy.reproduce.differences import pinned
-from segstudy.reproduce.package import Package, opened
+from segstudy.reproduce.package import Package, faults, opened
 from segstudy.words import count
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _planned(package: Package, options: Namespace) -> _Rerun:
 
     if package.record.get("partial"):
         raise InputError(
-            f"{options.package}: made before all of the study was done ({'; '.join(package.record['partial'])}); a "
+            f"{options.package}: made before all of the study was done ({'; '.join(map(str, package.record['partial']))}); a "
             "rerun would do all of it, and no table would be the same"
         )
     file = package.folder / SETTINGS
@@ -224,7 +224,7 @@ def _refuse(rerun: _Rerun, options: Namespace) -> None:
 
     lines = inputs.still_lacking(rerun.package.lacking, rerun.paths, rerun.given)
     code = _code(rerun)
-    if code and not options.trust and not options.dry_run:
+    if code and not options.trust:
         lines.append(
             f"{'; '.join(code)}: of the package's authors, and run with your rights; read it, then add --trust"
         )
@@ -258,6 +258,10 @@ def _prepare(rerun: _Rerun) -> None:
     if not (output / PUBLISHED).exists():
         with writing_folder(output / PUBLISHED) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
+    if wrong := faults(output / PUBLISHED):
+        raise InputError(
+            f"{output / PUBLISHED}: changed since it was unpacked: {wrong[0]}; name a new --output"
+        )
     for folder in source.glob(f"{PLUGINS}*/"):
         shutil.copytree(folder, output / folder.name, dirs_exist_ok=True)
     if rerun.package.has_folds and not (output / FOLDS).exists():
@@ -279,7 +283,7 @@ def _segstudy(rerun: _Rerun, target: str) -> None:
     from segstudy.reproduce.inputs import config
 
     words = ["run", SETTINGS, "--cores", str(rerun.cores)]
-    words += [*config(rerun.paths, rerun.package.record["options"]), "--", target]
+    words += [*config(rerun.paths, rerun.package.is_anonymous), "--", target]
     print(f"In {rerun.output}: segstudy {shlex.join(words)}", flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "segstudy", *words],
@@ -312,7 +316,7 @@ def _check_data(rerun: _Rerun) -> None:
         more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
             f"the data are not those of the package: {', '.join(wrong[:_SHOWN])}{more}; tables would differ, and nothing "
-            "was trained. Give the files that were used then (--path)"
+            "more was run. Give the files that were used then (--path)"
         )
     print(f"The data are those of the package: {count(len(here), 'checksum')}.", flush=True)
 

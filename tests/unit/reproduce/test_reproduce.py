@@ -72,6 +72,10 @@ def content(study: dict = STUDY, lacking: dict = LACKING, **record) -> dict[str,
     }
 
 
+def content_of_record(key: str, value: object) -> bytes:
+    return json.dumps(json.loads(content()["provenance.json"]) | {key: value}).encode()
+
+
 def sums(files: dict[str, bytes]) -> bytes:
     return "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()
@@ -145,9 +149,12 @@ def test_a_zip_that_is_cut_off_is_refused(tmp_path):
     refused(path, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["segstudy", "threads", "to_fill_in", "options"])
-def test_a_record_of_another_kind_is_refused(key, tmp_path):
-    path = whole(tmp_path / "a.zip", content(**{key: "?"}))
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("segstudy", "?"), ("threads", "?"), ("threads", 0), ("to_fill_in", "?"), ("options", "?")],
+)
+def test_a_record_of_another_kind_is_refused(key, value, tmp_path):
+    path = whole(tmp_path / "a.zip", content() | {"provenance.json": content_of_record(key, value)})
     assert f"provenance.json: {key}: missing or of the wrong kind" in refused(path, tmp_path)
 
 
@@ -193,6 +200,32 @@ def test_a_pattern_takes_the_place_of_the_whole_one(study, tmp_path):
     given = inputs.settings([f"models.theirs.files={tmp_path}/{{case}}.mha"], LACKING)
     text = inputs.filled_in(tmp_path / "settings.yaml", given, study)
     assert yaml.safe_load(text)["models"]["theirs"]["files"] == f"{tmp_path}/{{case}}.mha"
+
+
+def test_no_text_of_a_package_gets_into_the_command_of_a_job(tmp_path, monkeypatch, capsys):
+    """A rule takes the options of the package unquoted."""
+    ran = []
+    monkeypatch.setattr(
+        reproduce_command, "_segstudy", lambda rerun, target: ran.append((rerun, target))
+    )
+    monkeypatch.setattr(reproduce_command, "_check_data", lambda rerun: None)
+    monkeypatch.setattr(reproduce_command, "_compare", lambda rerun: True)
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}, options=["--anonymous", "; touch evil"]))
+    assert cli.main(["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")]) in (
+        0,
+        None,
+    )
+    assert [target for _, target in ran] == ["download", "publish_package"]
+    words = inputs.config({"chest": "/a b"}, ran[0][0].package.is_anonymous)
+    assert words == ["--config", 'path={"chest": "/a b"}', "package=--anonymous"]
+
+
+def test_a_table_that_differs_is_an_exit_status_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce_command, "_run", lambda rerun: False)
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")])
+    assert ended.value.code == 3
 
 
 def test_versions_that_are_other_or_missing_are_listed(tmp_path):
@@ -352,6 +385,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
     assert cli.main(["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")]) == 1
     assert "has other files in it" in capsys.readouterr().err
     assert [one.name for one in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_unpacked_package_that_was_edited_since_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce_command, "_run", lambda rerun: True)
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}))
+    words = ["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert cli.main(words) == 0  # goes on
+    with (tmp_path / "out/published/tables/data.csv").open("a") as file:
+        file.write("\n")
+    assert cli.main(words) == 1
+    assert "changed since it was unpacked: tables/data.csv has another" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_run")

@@ -179,6 +179,9 @@ def in_words(
         [
             "## To run it again",
             "",
+            "Once segstudy is installed (1), `segstudy reproduce` and the name of this zip do the rest: it says what would run and what is "
+            "missing, checks the data, runs, and compares `tables/`. By hand:",
+            "",
             f"1. Get {_where(origin)}, and install it with the versions that ran (`{LOCK}`, "
             "Python as in its first line):",
             "",

@@ -121,9 +121,15 @@ def filled_in(file: Path, given: Mapping[str, str], study: Study) -> str:
     content = read_yaml(file)
     for key, value in given.items():
         *above, last = key.split(".")
-        inside = content
-        for name in above:
-            inside = inside[name]
+        try:
+            inside = content
+            for name in above:
+                inside = inside[name]
+            inside[last]
+        except (KeyError, TypeError):
+            raise InputError(
+                f"{file.name} of the package: no {key} in it, which it should lack"
+            ) from None
         if last == "files" and "{" not in value:
             # A folder in place of the role, below which the pattern stays.
             value += study.models[above[-1]].files.partition(")")[2]
@@ -131,7 +137,10 @@ def filled_in(file: Path, given: Mapping[str, str], study: Study) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def config(paths: Mapping[str, str], options: Iterable[str]) -> list[str]:
-    """Return the words of `--config` that name the data and the options of the package."""
+def config(paths: Mapping[str, str], is_anonymous: bool) -> list[str]:
+    """Return the words of `--config` that name the data, and whether the new package has numbers for names, too.
+
+    A rule puts the options of the package into a command as they are, so that no text of the package may be one.
+    """
     words = [f"path={json.dumps(dict(paths), ensure_ascii=False)}"] if paths else []
-    return ["--config", *words, f"package={' '.join(options)}"]
+    return ["--config", *words, f"package={'--anonymous' if is_anonymous else ''}"]

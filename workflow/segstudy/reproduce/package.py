@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +55,9 @@ class Package:
         usage = {
             name: value
             for name, value in values.items()
-            if name.startswith("#usage/") and isinstance(value, int | float)
+            if name.startswith("#usage/")
+            and isinstance(value, int | float)
+            and math.isfinite(value)
         }
         seconds = sum(value for name, value in usage.items() if name.endswith("/seconds"))
         memory = max(
@@ -144,6 +147,8 @@ def opened(archive: Path, folder: Path) -> Package:
         "threads": int,
     }
     odd = [key for key, kind in kinds.items() if not isinstance(package.record.get(key), kind)]
+    if not odd and package.record["threads"] < 1:
+        odd = ["threads"]
     if odd:
         raise InputError(
             f"{archive}: {RECORD}: {', '.join(odd)}: missing or of the wrong kind; it cannot be run again"
