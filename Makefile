@@ -73,6 +73,7 @@ reference: .venv/installed ## write config/README.md and the schema from the typ
 docs: .venv/installed ## build the documentation in docs/_build
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-docs.lock
 	.venv/bin/sphinx-build -W --quiet -b html docs docs/_build
+	@.venv/bin/python tests/documents.py
 	@echo "Look at:  docs/_build/index.html"
 
 lock: .venv/installed ## write requirements.lock from what is installed
