@@ -52,9 +52,10 @@ test-long: .venv/installed ## run the other tests: whole studies, kills, nnU-Net
 
 test-all: test test-long ## run all tests
 
-lint: .venv/installed ## check the style of code and rules
+lint: .venv/installed ## check the style of code and rules, and spelling
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell *.md .github Makefile Snakefile benchmarks config docs profiles resources results/README.md workflow
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
 
