@@ -52,9 +52,10 @@ test-long: .venv/installed ## run the other tests: whole studies, kills, nnU-Net
 
 test-all: test test-long ## run all tests
 
-lint: .venv/installed ## check the style of code and rules
+lint: .venv/installed ## check the style of code and rules, and spelling
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell *.md .github Makefile Snakefile benchmarks config docs profiles resources results/README.md workflow
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
 
@@ -73,6 +74,7 @@ reference: .venv/installed ## write config/README.md and the schema from the typ
 docs: .venv/installed ## build the documentation in docs/_build
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-docs.lock
 	.venv/bin/sphinx-build -W --quiet -b html docs docs/_build
+	@.venv/bin/python tests/documents.py
 	@echo "Look at:  docs/_build/index.html"
 
 lock: .venv/installed ## write requirements.lock from what is installed

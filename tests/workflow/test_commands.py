@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
+import documents
 from builders import AFFINE, chest
 from dicom_series import write_series
 from segstudy.cases import Case, Split, write_cases, write_splits
@@ -54,21 +54,6 @@ def fenced(language: str, before: str = "") -> list[str]:
     return [re.sub(r"^   (?=\S| )", "", block, flags=re.MULTILINE) for block in blocks]
 
 
-def commands(lines: list[str]) -> list[str]:
-    """Commands of a text, one a line or going on while a backslash or an open quote asks for it."""
-    found, open_lines = [], ""
-    for line in lines:
-        open_lines += line
-        try:
-            whole = not line.endswith("\\") and bool(shlex.split(open_lines, comments=True) or 1)
-        except ValueError:
-            whole = False
-        if whole:
-            found.append(open_lines.strip())
-        open_lines = "" if whole else f"{open_lines}\n"
-    return [command for command in found if command]
-
-
 def shown_in_help() -> list[str]:
     """Commands of the epilogs: lines that are set in, and what belongs to them."""
     found = []
@@ -79,15 +64,13 @@ def shown_in_help() -> list[str]:
         lines = (parser.epilog or "").removeprefix("example: ").splitlines()
         starts = [n for n, line in enumerate(lines) if re.match(r" *segstudy ", line)]
         for start in starts:
-            found += commands(lines[start:])[:1]
+            found += documents.commands(lines[start:])[:1]
     return found
 
 
 def shown_in_readme() -> list[str]:
     """Commands of the README's blocks, then those within its sentences."""
-    blocks = [line for block in fenced("sh") for line in block.splitlines()]
-    inline = re.findall(r"`((?:segstudy|snakemake|make|pytest|python) [^`]+)`", README)
-    return [re.sub(r"\s+#.*", "", command) for command in [*commands(blocks), *inline]]
+    return documents.shown_commands(REPOSITORY / "README.md")
 
 
 @pytest.fixture(scope="module")
