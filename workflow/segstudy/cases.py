@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from segstudy.errors import InputError
 from segstudy.files import parse_json, write_text
@@ -405,3 +406,21 @@ def _shuffled(subjects: Iterable[tuple[str, str]], seed: int | str) -> list[tupl
     return sorted(
         subjects, key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
     )
+
+
+def anonymous_name(name: str) -> str:
+    """Return the digest that stands for a case, `dataset/case`, in weights that name nobody."""
+    return hashlib.sha256(f"segstudy case {name}".encode()).hexdigest()[:32]
+
+
+def seen_images(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the images that weights have seen: checksum -> name of the case, those of the weights that they started from, too.
+
+    Parameters
+    ----------
+    provenance
+        Of a weights file; empty where it knows no checksums.
+    """
+    before = (provenance.get("initial_weights") or {}).get("images") or {}
+    own = provenance.get("images") or {}
+    return {**before, **{checksum: name for name, checksum in own.items()}}

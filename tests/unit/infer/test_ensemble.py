@@ -14,12 +14,9 @@ from segstudy.images.files import read_image, read_label
 from segstudy.infer import ensemble as together
 from segstudy.infer import image as own
 from segstudy.infer.ensemble import Ensemble, ensemble
+from segstudy.infer.outside import predict_images
 from segstudy.infer.postprocess import Choice
-from segstudy.infer.predict import (
-    choice_names,
-    predict_images,
-    refuse_leaks,
-)
+from segstudy.infer.predict import choice_names, refuse_leaks
 from segstudy.networks.weights import load_weights
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from segstudy import networks
-from segstudy.errors import InputError
 from segstudy.images import prepare as preparing
 from segstudy.images.files import Grid, Image
 from segstudy.images.normalise import normalise
 from segstudy.images.plan import Geometry, Plan, Restore
 from segstudy.infer import image as own
-from segstudy.infer.checks import read_checked, refuse_not_finite, refuse_outlier
+from segstudy.infer.checks import read_checked, refuse_not_finite, refuse_outlier, refuse_seen
+from segstudy.networks.members import check_alike
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import add_prediction, where_it_fits, zeros
 
@@ -68,19 +68,8 @@ def ensemble(members: Sequence[Trained], names: Sequence[str]) -> Trained | Ense
     InputError
         For members that segment other structures than the first, or see other channels.
     """
-    first = members[0]
-    for member, name in zip(members[1:], names[1:], strict=True):
-        if set(member.structures) != set(first.structures):
-            raise InputError(
-                f"{name}: structures {', '.join(member.structures)}; {names[0]} has {', '.join(first.structures)}: expected "
-                "the same in all members of an ensemble; leave one of them out"
-            )
-        if member.channels != first.channels:
-            raise InputError(
-                f"{name}: sees the channels {', '.join(member.channels)}; {names[0]} {', '.join(first.channels)}: expected "
-                "the same, in the same order, in all members of an ensemble; leave one of them out"
-            )
-    return first if len(members) == 1 else Ensemble(tuple(members), tuple(names))
+    check_alike(members, names)
+    return members[0] if len(members) == 1 else Ensemble(tuple(members), tuple(names))
 
 
 # --- an image in three steps ----------------------------------------------------------------------
@@ -152,6 +141,7 @@ def read(
     image = read_checked(trained.members[0], paths, spacing_mm)
     for member in trained.members[1:]:
         refuse_outlier(member, image, paths)
+    refuse_seen(trained.members[1:], image, paths)
     groups = _groups(trained)
     first, native = groups[0], image.grid
     if first[0].model.network == "nnunet":

@@ -1,9 +1,9 @@
-"""Prediction of the tested cases of a fold, and of images outside any study."""
+"""Prediction of the tested cases of a fold."""
 
 import hashlib
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.images.label_formats import LABEL_FORMATS
 from segstudy.infer import leaks, postprocess
 from segstudy.infer.batch import members_of, predict_each
 from segstudy.infer.image import to_class_indices, to_label_values
@@ -90,71 +89,14 @@ def predict_fold(
             files[case], to_label_values(kept, values), classes.affine, like=tested[case][0]
         )
 
-    predict_each(trained, left, device, finish)
+    # Of a study's cases names tell what was trained on, and the audit which images are the same.
+    predict_each(unguarded(trained), left, device, finish)
     with writing_folder(output) as folder:
         for case, file in files.items():
             shutil.copyfile(file, folder / f"{case}.nii.gz")
         shutil.copyfile(record, folder / POSTPROCESSING)
     kept.keep(whole, output)
     shutil.rmtree(unfinished.parent)
-
-
-@dataclass(frozen=True)
-class Files:
-    """Hold how the files of images outside any study are read and written.
-
-    Parameters
-    ----------
-    form
-        Of the labels, one of `label_formats.LABEL_FORMATS`.
-    spacing_mm
-        Voxel size of pictures along columns, rows and slices, which do not tell it.
-    """
-
-    form: str = "nifti"
-    spacing_mm: Sequence[float] = ()
-
-
-NIFTI_FILES = Files()
-
-
-def predict_images(
-    trained: "Trained | Ensemble",
-    images: Mapping[str, Sequence[Path]],
-    structures: Mapping[str, int],
-    choices: Mapping[str, Choice],
-    device: torch.device,
-    output: Path,
-    files: Files = NIFTI_FILES,
-) -> None:
-    """Predict images outside any study: a file each in `output`, as soon as it is finished.
-
-    Parameters
-    ----------
-    trained
-        The weights with their settings, or an ensemble of several.
-    images
-        Name -> one file for all channels, or one a channel.
-    structures
-        Structure -> value in the labels that are written.
-    choices
-        Structure -> post-processing.
-    device
-        Where the network runs.
-    output
-        The folder.
-    files
-        How files are read and written.
-    """
-    values = values_of(trained, structures, "--structures")
-    written = LABEL_FORMATS[files.form]
-
-    def finish(name: str, classes: Image) -> None:
-        kept = postprocess.apply(classes.array, choices, trained.structures)
-        label = Image(to_label_values(kept, values), classes.affine)
-        written.write(output / f"{name}{written.suffix}", label, structures, images[name][0])
-
-    predict_each(trained, images, device, finish, spacing_mm=files.spacing_mm)
 
 
 # --- post-processing, chosen on the training side -----------------------------------------------
@@ -177,6 +119,8 @@ def choice_names(trained: "Trained | Ensemble", label_maps: Collection[str] = ()
     if keeping(trained) != "auto":
         return []
     known = [member.provenance for member in members_of(trained)]
+    if any(one.get("anonymous") for one in known):
+        return []
     validation = set.intersection(*(set(one["validation"]) for one in known))
     seen = set.intersection(*({*one["training"], *one["validation"]} for one in known))
     validation, seen = (
@@ -200,6 +144,15 @@ def refuse_leaks(
     options = [f"--weights {name}" for name in names] or ["--weights"]
     for member, option in zip(members_of(trained), options, strict=True):
         leaks.refuse(member.provenance, fold, dataset, tested, option)
+
+
+def unguarded(trained: "Trained | Ensemble") -> "Trained | Ensemble":
+    """Return weights that predict images that they were trained on, too."""
+    free = [
+        replace(member, provenance=member.provenance | {"images": {}, "initial_weights": {}})
+        for member in members_of(trained)
+    ]
+    return replace(trained, members=tuple(free)) if hasattr(trained, "members") else free[0]
 
 
 def choose_postprocessing(
@@ -239,7 +192,7 @@ def choose_postprocessing(
     if cases:
         log.info("post-processing is chosen on %d cases of the training side", len(cases))
         images = {name: labelled.case.images for name, labelled in cases.items()}
-        compared = predict_each(trained, images, device, compare, "compared")
+        compared = predict_each(unguarded(trained), images, device, compare, "compared")
     else:
         log.info(
             "no training case has an image to choose post-processing on: all components are kept"
