@@ -107,6 +107,8 @@ def predict_each(
         classes = image.restore(predicted, way)
         if not probabilities:
             return classes
+        if isinstance(predicted, Predicted):  # a `Spread`
+            return predicted
         return Predicted(classes, image.restore_probabilities(predicted, way))
 
     def export(name: str, predicted, way, seconds: list[float]) -> Any:
@@ -168,7 +170,9 @@ def members_of(trained: "Trained | Ensemble") -> tuple[Trained, ...]:
 
 
 def steps_of(trained: "Trained | Ensemble"):
-    """Return the module that reads, predicts and restores an image: ours, an ensemble's, or nnU-Net's."""
+    """Return the module that reads, predicts and restores an image: ours, that of several predictions, or nnU-Net's."""
+    if hasattr(trained, "samples"):
+        return importlib.import_module("segstudy.infer.uncertainty")
     if hasattr(trained, "members"):
         return importlib.import_module("segstudy.infer.ensemble")
     if trained.model.network != "nnunet":
