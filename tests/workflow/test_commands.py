@@ -5,6 +5,7 @@ a network, a cluster, nnU-Net, data under agreement or a person is skipped, with
 """
 
 import argparse
+import csv
 import importlib
 import json
 import os
@@ -221,6 +222,11 @@ def prepare(folder: Path, command: str) -> None:
         table = (folder / "metrics.csv").read_text()
         for name, model in (("a.csv", "predictions"), ("b.csv", "other")):
             (folder / name).write_text(table.replace("predictions", model))
+    if "--participants" in command:
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            cases = dict.fromkeys(row["case"] for row in csv.DictReader(file))
+        lines = ["case\tsex\tage", *(f"{case}\tF\t50" for case in cases)]
+        (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
     if "summary.json" in command and "statistics" in command:
         for name in ("fold_0", "other"):
             (folder / name).mkdir(exist_ok=True)

@@ -79,7 +79,7 @@ rule download_participants:
 # The user's own files. Every job asks whether the audit's inputs are what it makes: one is asked fast.
 rule download_list:
     input:
-        in_a_sentence(lambda w: INPUTS.delivered(w.dataset)),
+        in_a_sentence(lambda w: INPUTS.listed(w.dataset)),
     output:
         PATHS.delivered_list(),
     log:
@@ -95,7 +95,7 @@ rule download_list:
         runtime=runtime_min(60),
     params:
         # Snakemake passes over a file that was replaced by an older one, and over a param that uses `input`.
-        files=lambda w: state_of(INPUTS.delivered(w.dataset)),
+        files=lambda w: state_of(INPUTS.listed(w.dataset)),
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
     shell:
         "python -m segstudy download list --settings {params.source:q} --output {output:q}"

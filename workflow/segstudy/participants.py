@@ -141,6 +141,11 @@ def bids_tables(root: Path | str) -> list[Path]:
     return sorted(bids.raw_root(root).glob("sub-*/sub-*_sessions.tsv"))
 
 
+def is_of_bids(path: Path | str) -> bool:
+    """Tell whether a file is one of BIDS's tables of subjects, which no image, label or fold depends on."""
+    return Path(path).name == "participants.tsv" or is_of_sessions(path)
+
+
 def read_all(paths: Iterable[Path | str]) -> list[Table]:
     """Read tables; one of BIDS's sessions is of the subject that its folder is named after."""
     return [

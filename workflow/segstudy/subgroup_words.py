@@ -65,8 +65,11 @@ def summary(rows: Sequence[Mapping], alpha: float) -> str:
     of_groups = [row for row in rows if row["comparison"] == "groups"]
     tested = [row for row in of_groups if row["test"]]
     if not tested:
-        why = "; ".join(dict.fromkeys(row["remark"] for row in of_groups if row["remark"]))
-        return f"No subgroups could be compared: {why or 'there are none'}."
+        reasons = list(dict.fromkeys(row["remark"] for row in of_groups if row["remark"]))
+        more = "; and other reasons" if len(reasons) > 2 else ""
+        return (
+            f"No subgroups could be compared: {'; '.join(reasons[:2]) or 'there are none'}{more}."
+        )
     found = sum(row["significant"] in (True, "True") for row in tested)
     untested = len(of_groups) - len(tested)
     rest = f"; {count(untested, 'comparison')} could not be tested" if untested else ""

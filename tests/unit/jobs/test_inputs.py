@@ -208,6 +208,10 @@ def test_tables_of_subjects_are_made_where_something_is_known_or_asked_for(tmp_p
     bids = {"layout": "bids", "path": str(tmp_path)}
     assert described(bids).participants(["chest"]) == {}
     (tmp_path / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\n")
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / "sub-01/sub-01_T1w.nii.gz").touch()
+    table.unlink()
+    assert described(bids).listed("chest") == [str(tmp_path / "sub-01/sub-01_T1w.nii.gz")]
     assert described(bids).participant_tables("chest")["found"] == [
         str(tmp_path / "participants.tsv")
     ]

@@ -81,6 +81,7 @@ def test_the_report_says_when_they_were_named_and_what_is_small(results, tmp_pat
     text = dict(methods(results))["Statistics"]
     assert "age cut at 50, 65" in text
     assert "Exploratory" in text
+    assert "Wald-type statistic [[pauly2015]]" in text
 
 
 def test_the_figure_shows_every_group_with_n_and_marks_those_that_differ(results):

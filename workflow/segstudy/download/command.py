@@ -117,11 +117,14 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from segstudy.log import log
+    from segstudy.participants import is_of_bids
     from segstudy.paths import delivered_files, write_list
     from segstudy.study import patterns_of
 
     source = _source(options.settings)
     files = delivered_files(source.path, source.layout == "table", patterns_of(source))
+    if source.layout == "bids":
+        files = [file for file in files if not is_of_bids(file)]
     write_list(options.output, files)
     log.info("%s: %d files", source.path, len(files))
 

@@ -10,7 +10,7 @@ from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files
-from segstudy.participants import bids_tables, says_something
+from segstudy.participants import bids_tables, is_of_bids, says_something
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
 from segstudy.study import BidsSource, PhantomSource, Study, TableSource, patterns_of, references
@@ -64,6 +64,13 @@ class Inputs:
             )
         except InputError as error:
             raise InputError(f"datasets.{dataset}: {error}") from None
+
+    def listed(self, dataset: str) -> list[str]:
+        """Return the files that the audit depends on: all that were delivered, but for BIDS's tables of subjects."""
+        files = self.delivered(dataset)
+        if isinstance(self.study.datasets[dataset].source, BidsSource):
+            return [file for file in files if not is_of_bids(file)]
+        return files
 
     def looked_at(self, dataset: str) -> str:
         """Return the input of an audit: the fetched folder, or the list of the user's files."""

@@ -560,6 +560,14 @@ def _evaluation(results: Results) -> str:
     return _filled("evaluation", study, defined, ignored, groups, asked)
 
 
+SUBGROUP_SOURCES = {
+    "Welch's t": "welch1947",
+    "a Wald-type statistic": "pauly2015",
+    "Holm's method": "holm1979",
+}
+"""Words of the text on subgroups, and the work that each is from."""
+
+
 def _statistics(results: Results) -> str:
     """Describe the tests of the paired and of the unpaired comparisons, each where there are any."""
     study, settings, tests = results.study, results.study.statistics, results.all_tests
@@ -588,6 +596,8 @@ def _statistics(results: Results) -> str:
     if not settings.subgroups:
         return text
     groups = subgroup_words.methods(settings.subgroups, settings.alpha, FEWEST_TESTED)
+    for words, key in SUBGROUP_SOURCES.items():
+        groups = groups.replace(words, f"{words} [[{key}]]", 1)
     return f"{text} {groups} {analysis_plan.about_subgroups(results.root, settings)}"
 
 

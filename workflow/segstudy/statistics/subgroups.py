@@ -337,7 +337,7 @@ def _of_cell(
         pair = (*present[:2], "", "") if len(present) == 2 else ("", "")
         row = _start("groups", pair[:2], scans, design) | {"n_groups": len(names)}
         row["n_left_out"] = all_subjects - scans["subject"].nunique()
-        remarks.append(f"{count(len(names), 'group')} to compare")
+        remarks.append("no two groups to compare")
         return [_Compared(row, None, remarks)]
     found = [compare("groups", names, scans, settings)]
     if len(names) > 2:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas
 
-from segstudy.groups import FEW
+from segstudy.groups import FEW, FEWEST_TESTED
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
@@ -31,6 +31,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ranked = bool((table["n_infinite"] > 0).any())
     names = ("median", "median_low", "median_high") if ranked else ("mean", "ci_low", "ci_high")
     table = table.assign(value=table[names[0]], low=table[names[1]], high=table[names[2]])
+    few = table["n_subjects"] < FEWEST_TESTED  # such intervals would squeeze all others
+    table[["low", "high"]] = table[["low", "high"]].mask(few)
     differ = _differing(results, figure)
     rows = list(dict.fromkeys(table[["column", "group"]].itertuples(index=False, name=None)))
     models = [name for name in look.models if name in set(table["model"])]
@@ -60,7 +62,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             "reaches the edge has no end there."
         )
     if (table["n_subjects"] < FEW).any():
-        caption += f" Of groups with fewer than {FEW} subjects little can be told."
+        caption += f" Of groups with fewer than {FEW} subjects little can be told"
+        caption += f"; below {FEWEST_TESTED} no interval is drawn." if few.any() else "."
     kept = [
         "column",
         "group",
