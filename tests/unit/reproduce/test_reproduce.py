@@ -60,7 +60,7 @@ def content(study: dict = STUDY, lacking: dict = LACKING, **record) -> dict[str,
         {"@id": "#usage/train/seconds", "value": 90.0},
         {"@id": "#usage/infer/seconds", "value": 10.5},
         {"@id": "#usage/train/memory_mb", "value": 812.0},
-        {"@id": "#machine/machine", "value": "Linux, 2 cores"},
+        {"@id": "#machine/a", "name": "packed on", "value": "Linux, 2 cores"},
     ]
     lock = f"# Python {platform.python_version()}\nnumpy=={metadata.version('numpy')}\n"
     return {
@@ -106,7 +106,10 @@ def test_a_whole_package_is_read(tmp_path):
     (tmp_path / "unpacked").mkdir()
     package = opened(whole(tmp_path / "a.zip", content()), tmp_path / "unpacked")
     assert package.lacking == LACKING and not package.is_anonymous and not package.has_folds
-    assert package.cost == "2026-11-29; 1 min 40 s of jobs in all; at most 812 MB; Linux, 2 cores"
+    assert (
+        package.cost
+        == "2026-11-29; 1 min 40 s of jobs in all; at most 812 MB; packed on Linux, 2 cores"
+    )
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def run_of(results: Results, origin: rerun.Code, times: tuple[str, ...]) -> Run:
         "SHA-256 of the package": origin.package_sha256,
         "SHA-256 of the wheel": origin.wheel_sha256,
     }
-    machine = {"machine": provenance.machine(), "trainings ran on": devices(results)}
+    machine = {"packed on": provenance.machine(), "trainings ran on": devices(results)}
     return Run(
         title=study.title or study.name,
         description=study.description or f"Results of the study {study.name}, made with segstudy {origin.version}.",

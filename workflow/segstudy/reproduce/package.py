@@ -64,7 +64,11 @@ class Package:
             (value for name, value in usage.items() if name.endswith("/memory_mb")), default=0
         )
         [day, *_] = [str(one["endTime"])[:10] for one in self._entities if "endTime" in one] or [""]
-        machine = [str(value) for name, value in values.items() if name.startswith("#machine/")]
+        machine = [
+            f"{one.get('name')} {one.get('value')}"
+            for one in self._entities
+            if str(one.get("@id")).startswith("#machine/")
+        ]
         parts = [
             day,
             f"{duration(seconds)} of jobs in all" if seconds else "",
