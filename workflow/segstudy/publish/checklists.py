@@ -183,6 +183,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #d5dae0; overflow-wrap: break-word; }
 thead th { border-bottom: 2px solid #5b6570; }
 tr.section th { padding-top: 1.2rem; font-size: 1.05rem; }
+td:first-child { white-space: nowrap; }
 td.item { width: 16rem; }
 td.by { width: 8rem; font-size: .9rem; }
 td.where { width: 10rem; font-size: .85rem; }
