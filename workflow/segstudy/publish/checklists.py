@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.files import write_text
+from segstudy.publish import redaction
 from segstudy.publish.checklist_items import CHECKLISTS, Checklist, Item, items
 from segstudy.publish.facts import FACTS, there
 from segstudy.publish.results import Results
@@ -62,21 +63,21 @@ class Answered:
 def answered(results: Results, checklist: Checklist) -> list[Answered]:
     """Answer each item of a checklist from the results and the `reporting` block of the study file."""
     told: dict[str, str] = {}
-    sections = there(results)
-    answers = [_answer(results, item, told) for item in items(checklist.name)]
+    sections, reporting = there(results), public_reporting(results)
+    answers = [_answer(results, item, told, reporting) for item in items(checklist.name)]
     return [
         replace(one, places=tuple(p for p in one.places if not p.startswith("#") or p in sections))
         for one in answers
     ]
 
 
-def _answer(results: Results, item: Item, told: dict[str, str]) -> Answered:
+def _answer(results: Results, item: Item, told: dict[str, str], reporting: Reporting) -> Answered:
     """Answer an item; `told` keeps facts that were told before."""
     texts, kinds, to_fill, optional, places = [], [], [], [], []
     for name in item.names:
         field = name.removesuffix("?")
         if field.startswith("reporting."):
-            text = stated(results.study.reporting, field)
+            text = stated(reporting, field)
             if text:
                 kinds.append(STATED)
                 places.append("#settings")
@@ -95,6 +96,11 @@ def _answer(results: Results, item: Item, told: dict[str, str]) -> Answered:
         to_fill += optional
     by = " and ".join(dict.fromkeys(kinds)) or AUTHOR
     return Answered(item, " ".join(texts), by, tuple(to_fill), tuple(dict.fromkeys(places)))
+
+
+def public_reporting(results: Results) -> Reporting:
+    """Return what the authors state as others may read it, with roles for paths."""
+    return redaction.redacted(results.study).reporting
 
 
 def stated(reporting: Reporting, name: str) -> str:
@@ -183,6 +189,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #d5dae0; overflow-wrap: break-word; }
 thead th { border-bottom: 2px solid #5b6570; }
 tr.section th { padding-top: 1.2rem; font-size: 1.05rem; }
+td:first-child { white-space: nowrap; }
 td.item { width: 16rem; }
 td.by { width: 8rem; font-size: .9rem; }
 td.where { width: 10rem; font-size: .85rem; }

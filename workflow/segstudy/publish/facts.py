@@ -141,12 +141,13 @@ def plan(results: Results) -> str:
         return ""
     said = []
     if settings.primary:
-        title = metric.find(settings.primary.metric).title
+        title = metric.find(settings.primary.metric, settings.directions).title
         said.append(
             f"Primary endpoint: {title} of {results.look.in_text(settings.primary.structure)}."
         )
     if settings.margin:
-        said.append(f"A margin of equivalence was set for {listing(list(settings.margin))}.")
+        titles = [metric.find(name, settings.directions).title for name in settings.margin]
+        said.append(f"A margin of equivalence was set for {listing(titles)}.")
     said.append(analysis_plan.standing(results.root, settings).sentence)
     return " ".join(said)
 

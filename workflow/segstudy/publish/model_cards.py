@@ -14,7 +14,7 @@ from segstudy.files import write_json, write_text
 from segstudy.metric import Metric
 from segstudy.publish import checklists, provenance
 from segstudy.publish.facts import FACTS
-from segstudy.publish.redaction import yaml_text
+from segstudy.publish.redaction import redacted, yaml_text
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, markdown, plain
 from segstudy.study import Model, NnunetModel, UntrainedModel
@@ -60,9 +60,9 @@ def _section(heading: str, text: str) -> list[str]:
 
 def _stated(results: Results, *names: str) -> str:
     """Return what the authors state, as Markdown; a field that they leave out is named."""
-    parts = []
+    parts, reporting = [], checklists.public_reporting(results)
     for name in names:
-        text = checklists.stated(results.study.reporting, f"reporting.{name}")
+        text = checklists.stated(reporting, f"reporting.{name}")
         parts.append(markdown(text) if text else TO_FILL.format(f"reporting.{name}"))
     return " ".join(parts)
 
@@ -136,7 +136,7 @@ def _rows(
 def _summary(results: Results, name: str) -> str:
     """Say what a model is, with what is to be said before all else."""
     study, model = results.study, results.study.models[name]
-    title = results.study.title or plain(study.name)
+    title = redacted(study).title or plain(study.name)
     words = [
         f"{_task(results)}. One of {count(len(study.models), 'model')} of the study “{title}”."
     ]
@@ -285,7 +285,7 @@ def bundle(results: Results, name: str) -> dict[str, Any]:
     A field that the authors leave out says so. The patch, and the channels in and out, are those that the trainings resolved.
     """
     study, model, look = results.study, results.study.models[name], results.look
-    reporting, ran = study.reporting, _trained(results, name)
+    reporting, ran = checklists.public_reporting(results), _trained(results, name)
     here = dict(provenance.library_versions())
     versions = {
         key: _recorded(ran, key) or here.get(key, "") for key in ("monai", "torch", "numpy")
