@@ -1,6 +1,6 @@
 """An ensemble of five beside one of its members: time and memory of `segstudy infer`, and a bundle from an empty folder.
 
-A CT of 256x256x150 voxels (a thorax phantom) is predicted by one network, by five with the preprocessing of five folds (one grid,
+A CT of 256x256x150 voxels (an ellipsoid of soft tissue with balls in it) is predicted by one network, by five with the preprocessing of five folds (one grid,
 each its own intensities), and by a bundle of these five in a folder that holds nothing else. Networks are small and untrained, since
 neither time nor memory hangs on what they have learned. Each runs in a process of its own, on two threads; counted are the user
 CPU time of the whole process, which other load on the machine hardly changes, and its largest resident memory.
@@ -15,9 +15,9 @@ from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="2", OMP_WAIT_POLICY="passive")
 
+import numpy as np
 import torch
 
-from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import write_nifti
 from segstudy.images.plan import Plan
 from segstudy.networks import build
@@ -25,17 +25,18 @@ from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import UnetModel
 
 MEMBERS = 5
+STRUCTURES = ("esophagus", "heart", "trachea", "aorta")
+SPACING_MM = (1.5, 1.5, 2.0)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small image: a smoke run")
     options = parser.parse_args()
-    size = (64, 64, 32) if options.quick else (256, 256, 150)
+    size = (48, 48, 24) if options.quick else (256, 256, 150)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        image, _, affine = patient(2026, 0, size)
-        write_nifti(folder / "ct.nii.gz", image, affine)
+        write_nifti(folder / "ct.nii.gz", body(size), np.diag([*SPACING_MM, 1]))
         weights = [write_member(folder / f"fold-{number}.pt", number) for number in range(MEMBERS)]
         empty = folder / "empty"
         empty.mkdir()
@@ -71,19 +72,29 @@ def main() -> int:
     return 0 if same and (options.quick or all(met)) else 1
 
 
+def body(size: tuple[int, int, int]) -> np.ndarray:
+    """Hounsfield units (i, j, k) of an ellipsoid in air, with balls of contrast in it."""
+    grids = np.ogrid[tuple(slice(-1, 1, complex(0, number)) for number in size)]
+    x, y, z = (grid.astype(np.float32) for grid in grids)
+    image = np.where(x**2 + y**2 / 0.6 + z**2 < 0.8, 40, -1000).astype(np.int16)
+    for place in (-0.4, 0, 0.4):
+        image[(x - place) ** 2 + y**2 + (z + place) ** 2 < 0.02] = 250
+    return image
+
+
 def write_member(path: Path, number: int) -> Path:
     """Write a 3D U-Net with fresh weights, as a fold's training would."""
     torch.manual_seed(number)
     model = UnetModel(
-        network="unet", channels=(8, 16, 32), patch_size=(96, 96, 48), device="cpu",
-        infer={"keep_largest_component": "never"},
+        network="unet", channels=(4, 8, 16), patch_size=(96, 96, 48), device="cpu",
+        infer={"keep_largest_component": "never", "overlap": 0.25},
     )  # fmt: skip
     intensities = ({"low": -900.0 + number, "high": 900.0, "mean": float(number), "sd": 300.0},)
-    plan = Plan((1.5, 1.5, 2.0), "none", 0, "ct", 3, None, intensities, (250, 250, 150))
+    plan = Plan(SPACING_MM, "none", 0, "ct", 3, None, intensities, (256, 256, 150))
     network = build(model, 1, 1 + len(STRUCTURES), model.patch_size, plan.spacing_mm)
     provenance = {"fold": number, "seed": 0, "training": [], "validation": []}
     trained = Trained(
-        network, model, tuple(STRUCTURES), ("ct",), plan.to_dict(), model.patch_size, provenance
+        network, model, STRUCTURES, ("ct",), plan.to_dict(), model.patch_size, provenance
     )
     save_weights(path, trained)
     return path
