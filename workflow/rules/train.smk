@@ -42,6 +42,9 @@ rule train_fit:
         attempt=lambda w, attempt: attempt,
         processes=lambda w: RESOURCES.processes(w.model),
         workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
+        tensorboard=lambda w: (
+            "yes" if getattr(STUDY.models[w.model], "tensorboard", False) else "no"
+        ),
         finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
@@ -59,7 +62,7 @@ rule train_fit:
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
         " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
-        " --memory-mb {resources.mem_mb} --attempt {resources.attempt} --finished {resources.finished:q}"
+        " --memory-mb {resources.mem_mb} --tensorboard {resources.tensorboard} --attempt {resources.attempt} --finished {resources.finished:q}"
         " --finished-gb {resources.finished_gb} --output {params.folder:q}"
         " 2>&1 | (trap '' INT TERM HUP USR1; exec tee {log:q})"
 

@@ -172,7 +172,10 @@ def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: st
     )
 
 
-WHERE_JOBS_RUN = ("device", "gpus", "threads", "workers", "memory_mb", "runtime_min")
+WHERE_JOBS_RUN = (
+    *("device", "gpus", "threads", "workers", "memory_mb", "runtime_min"),
+    "tensorboard",
+)
 COMPARED_BY = (
     *("alpha", "margin", "primary", "rule", "compare", "compare_datasets"),
     *("correction", "bootstrap_samples", "seed"),

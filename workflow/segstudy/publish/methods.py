@@ -403,11 +403,26 @@ def _learning(look: Look, model: Model, runs: list[dict]) -> str:
     devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs if "device" in run})
     where = f" on {listing(devices)}" if devices else ""
     return (
-        f"trained for {count(model.epochs, 'epoch')}{where}{_seeds(model)}, with {_loss(look, model.loss)}, by {optimizer} "
+        f"trained for {_epochs(model, runs)}{where}{_seeds(model)}, with {_loss(look, model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
         f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
         f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
+    )
+
+
+def _epochs(model: Model, runs: list[dict]) -> str:
+    """Say how long the trainings took: the epochs asked for, or those after which each was stopped."""
+    if not model.stop_when_flat:
+        return count(model.epochs, "epoch")
+    stopped = [run["stopped_at_epoch"] for run in runs if "stopped_at_epoch" in run]
+    after = " to ".join(dict.fromkeys(map(str, (min(stopped), max(stopped))))) if stopped else ""
+    ended = (
+        f"as {len(stopped)} of {len(runs)} did, after {after} epochs" if stopped else "as none did"
+    )
+    return (
+        f"at most {count(model.epochs, 'epoch')} (early stopping: a training ended at the first validation "
+        f"{count(model.stop_when_flat, 'epoch')} or more after the one with the best mean Dice, {ended})"
     )
 
 

@@ -21,6 +21,13 @@ AutoMemoryMb = Annotated[
         "patches and the network"
     ),
 ]
+Tensorboard = Annotated[
+    bool,
+    Field(
+        description="write the history as TensorBoard's event files too, epoch by epoch, into `tensorboard/` beside the weights "
+        "(extra `tensorboard`); trainings that are done have none"
+    ),
+]
 RuntimeMin = Annotated[int, Field(ge=1, description="time a training job asks for, in minutes")]
 
 
@@ -59,7 +66,10 @@ class TrainingSubset(Settings):
         return self.subjects, self.seed
 
 
-NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer")
+NOT_LEARNED = (
+    *("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer"),
+    "tensorboard",
+)
 """Settings of a model that do not shape its weights."""
 
 

@@ -1,7 +1,7 @@
 """`segstudy train`: one network on one fold, from prepared cases to weights."""
 
 import argparse
-import importlib
+import importlib.util
 from pathlib import Path
 
 from segstudy import finished
@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_workers,
         metavar="N",
         help="of the threads, processes that cut patches, for each that trains, or auto; left out: the model's",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        choices=["yes", "no"],
+        help="write TensorBoard's event files too, into OUTPUT/tensorboard; left out: the model's",
     )
     parser.add_argument(
         "--attempt",
@@ -205,6 +210,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         workers=workers,
         rank=rank,
         kept=finished.Finished.of(options),
+        tensorboard=_writes_events(model, options),
         attempt=options.attempt,
     )
     fit(resolved, source, run)
@@ -219,6 +225,18 @@ def _memory_mb(model, options: argparse.Namespace) -> int:
     if model.memory_mb == "auto":
         return psutil.virtual_memory().available // 10**6
     return model.memory_mb * _processes(model, options)
+
+
+def _writes_events(model, options: argparse.Namespace) -> bool:
+    """Return whether TensorBoard's event files are written; InputError where they cannot be."""
+    asked = getattr(model, "tensorboard", False)
+    asked = asked if options.tensorboard is None else options.tensorboard == "yes"
+    if asked and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "tensorboard: true needs the package tensorboard, which is not installed; pip install 'segstudy[tensorboard]', or "
+            "leave tensorboard out: history.csv has the same figures"
+        )
+    return asked
 
 
 def _train_from_files(settings, options: argparse.Namespace) -> None:
@@ -248,6 +266,7 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
         options.threads or model.threads,
         code.digest("train.command", name),
         kept=finished.Finished.of(options),
+        tensorboard=_writes_events(model, options),
         attempt=options.attempt,
     )
     module.fit(Fold(settings, training, validation, options.fold, options.seed), run)

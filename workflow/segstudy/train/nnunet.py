@@ -5,6 +5,7 @@ is removed once the weights are written.
 """
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -12,7 +13,8 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -287,14 +289,7 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
     trainer = following(trainer_of(model.trainer_class))(
         plans, model.configuration, 0 if validated else "all", dict(plan["dataset"]), run.device
     )
-    trainer.follow(
-        model,
-        lambda logged: write_table(
-            work / "history.csv", history(logged, settings.structures, validated)
-        ),
-        mirror,
-        not_mirrored,
-    )
+    trainer.follow(model, partial(_write_history, fold, work, run), mirror, not_mirrored)
     os.environ.update({"nnUNet_compile": str(model.compile)})  # which it does on GPUs alone
     trainer.initialize()
     # Only now, since plans are made with as many threads.
@@ -308,6 +303,17 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
             log.info("going on after epoch %d of %d", trainer.current_epoch, trainer.num_epochs)
             break
     return trainer
+
+
+def _write_history(fold: Fold, work: Path, run: Run, logged: Mapping[str, Sequence]) -> None:
+    """Write what nnU-Net has logged so far, for TensorBoard too where it is asked for."""
+    table = history(logged, fold.settings.structures, bool(fold.validation))
+    write_table(work / "history.csv", table)
+    if run.tensorboard:
+        # By name, so that an edit to it trains nothing again.
+        tensorboard = importlib.import_module("segstudy.train.tensorboard")
+        with closing(tensorboard.Events(run.output, table.to_dict("records"))):
+            pass
 
 
 def workers(threads: int, device: torch.device) -> int:

@@ -32,6 +32,8 @@ class Run:
         the first one writes.
     kept
         Where finished trainings are kept; one that would end with the same weights is taken from there.
+    tensorboard
+        Whether TensorBoard's event files are written too.
     attempt
         Number of the attempt, from 1.
     """
@@ -44,4 +46,5 @@ class Run:
     workers: int = 0
     rank: Rank = ALONE
     kept: Finished = NOTHING
+    tensorboard: bool = False
     attempt: int = 1
