@@ -175,7 +175,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _predict_fold(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases, read_splits, tested
+    from segstudy.cases import read_cases, read_splits, tested, training_side
 
     names = tested(read_splits(options.splits), options.fold, options.dataset)
     if not names:
@@ -185,7 +185,8 @@ def _predict_fold(options: argparse.Namespace) -> None:
     if options.predictions:
         _gather(names, options)
         return
-    images = {case.case: case.images for case in read_cases(options.cases, names)}
+    cases = read_cases(options.cases, names)
+    images = {case.case: case.images for case in cases}
     structures = _structures(options.structures, "--structures")
     if options.external:
         _predict_external(images, structures, options)
@@ -200,19 +201,21 @@ def _predict_fold(options: argparse.Namespace) -> None:
         if options.trained:
             _predict_by_plugin(images, structures, options)
         else:
-            _predict_by_weights(names, images, structures, options)
+            splits = training_side(read_splits(options.splits), options.fold)
+            training = {f"{split.dataset}/{split.case}" for split in splits}
+            _predict_by_weights(cases, training, structures, options)
 
 
 def _predict_by_weights(
-    names: list[str],
-    images: dict[str, tuple[Path, ...]],
-    structures: dict[str, int],
-    options: argparse.Namespace,
+    cases: list, training: set[str], structures: dict[str, int], options: argparse.Namespace
 ) -> None:
     from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
+    from segstudy.seen_cases import checksums
 
+    images = {case.case: case.images for case in cases}
     trained, device = _load(options)
-    refuse_leaks(trained, options.fold, options.dataset, names)
+    dataset = options.dataset
+    refuse_leaks(trained, options.fold, dataset, images, checksums(dataset, cases), training)
     choosing = _labelled(choice_names(trained, _label_maps(options)), options, structures)
     kept = finished.Finished.of(options)
     predict_fold(trained, images, structures, choosing, device, options.output, kept)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ from segstudy.infer.prediction_cache import cache_folder, cached_files
 from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
+from segstudy.networks.initial_weights import cases_of
 from segstudy.networks.weights import Trained
+from segstudy.seen_cases import refuse_seen
 from segstudy.study import AnyModel
 
 POSTPROCESSING = "postprocessing.json"
@@ -180,9 +183,32 @@ def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str
     return validation or training[:CHOICE_CASES]
 
 
-def refuse_leaks(trained: Trained, fold: int, dataset: str, tested: Iterable[str]) -> None:
-    """Raise InputError where weights are of another fold, or saw a case that they are tested on."""
+def refuse_leaks(
+    trained: Trained,
+    fold: int,
+    dataset: str,
+    tested: Iterable[str],
+    checksums: Mapping[str, str] = MappingProxyType({}),
+    training: Collection[str] = (),
+) -> None:
+    """Raise InputError where weights are of another fold, or saw a case that they are tested on.
+
+    Parameters
+    ----------
+    trained
+        The weights, with the cases they have seen, those of the weights that they started from among them.
+    fold, dataset, tested
+        As `leaks.refuse` has them.
+    checksums
+        Each tested case, as `dataset/case` -> the checksum of its image.
+    training
+        Cases that the splits themselves have the fold learn from: where one has the image of a tested case, a study asks for that
+        (`group_by: case_though_it_leaks`), and the audit has told it.
+    """
     leaks.refuse(trained.provenance, fold, dataset, tested, "--weights")
+    seen, _ = cases_of(trained.provenance)
+    others = {checksum: name for checksum, name in seen.items() if name not in training}
+    refuse_seen(others, checksums, "--weights")
 
 
 def choose_postprocessing(

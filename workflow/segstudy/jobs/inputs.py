@@ -9,7 +9,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_synth, learns_from_files
+from segstudy.jobs.targets import is_synth, learns_from_files, seen_datasets
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
 from segstudy.study import PhantomSource, Study, TableSource, patterns_of, references
@@ -191,6 +191,10 @@ class Inputs:
     def training_tables(self, model: str) -> list[str]:
         """Return the case tables of what a model learns from."""
         return [self.paths.cases(dataset) for dataset in self.study.trained_on(model)]
+
+    def seen_tables(self, model: str) -> list[str]:
+        """Return the case tables that a training is given."""
+        return [self.paths.cases(dataset) for dataset in seen_datasets(self.study, model)]
 
     def training_arrays(self, model: str, fold: str) -> list[str]:
         """Return the lists of prepared cases, or of label maps; others prepare the images themselves."""

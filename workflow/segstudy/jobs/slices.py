@@ -3,8 +3,9 @@
 import json
 
 from segstudy import prediction_files
+from segstudy.files import file_checksum
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_synth, learns_from_files
+from segstudy.jobs.targets import is_synth, learns_from_files, seen_datasets
 from segstudy.paths import state_of
 from segstudy.study import (
     ExternalSettings,
@@ -132,15 +133,26 @@ def training_options(
     """Return the options of a training that name its data and its plan."""
     if not learns_from_files(study, model):
         option = "--tissues" if is_synth(study, model) else "--arrays"
-        return [option, *arrays, "--plan", *plan]
+        return [option, *arrays, "--plan", *plan, *_tables(study, paths, model)]
     datasets = study.trained_on(model)
     labels = [f"{name}={paths.repaired(name)}" for name in datasets if study.datasets[name].repair]
     return [
-        *("--cases", *(f"{name}={paths.cases(name)}" for name in datasets)),
+        *_tables(study, paths, model),
         *(["--labels", *labels] if labels else []),
         *("--structures", structures_option(study, datasets)),
         *ignore_option(study, datasets),
     ]
+
+
+def _tables(study: Study, paths: ResultPaths, model: str) -> list[str]:
+    """Return the option that names the case tables of a training."""
+    return ["--cases", *(f"{name}={paths.cases(name)}" for name in seen_datasets(study, model))]
+
+
+def initial_weights(study: Study, model: str) -> str:
+    """Return the checksum of the weights that a model starts from; empty for one that starts from fresh ones."""
+    path = getattr(study.models[model], "initial_weights", None)
+    return file_checksum(path) if path else ""
 
 
 def plugin_option(study: Study, model: str) -> list[str]:

@@ -151,10 +151,10 @@ class Dataset(RepairedCohort):
     """One cohort of labelled images."""
 
     source: Source
-    role: Literal["train", "test"] = Field(
+    role: Literal["train", "test", "train_only"] = Field(
         "train",
         description="`train`: cross-validated, or, of label maps, trained on by every fold; `test`: another site, "
-        "predicted by every fold's model, never trained on",
+        "predicted by every fold's model, never trained on; `train_only`: trained on by every fold, never tested",
     )
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"

@@ -7,13 +7,16 @@ from pydantic import ConfigDict, Field, model_validator
 from segstudy.study.settings import EXPERT, Positive
 from segstudy.study.study_model import (
     Device,
+    Freeze,
     Infer,
+    InitialWeights,
     MemoryMb,
     RuntimeMin,
     Seeds,
     Tensorboard,
     Threads,
     TrainedModel,
+    check_freeze,
 )
 
 
@@ -83,6 +86,8 @@ class NnunetModel(TrainedModel):
         description="fraction of a fold's training subjects held out for validation; 0: all are trained on "
         "(nnU-Net's fold `all`), and pseudo Dice is that of training cases",
     )
+    initial_weights: InitialWeights = None
+    freeze: Freeze = ()
     tensorboard: Tensorboard = False
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
@@ -98,6 +103,11 @@ class NnunetModel(TrainedModel):
                 "lower epochs"
             )
         return content
+
+    @model_validator(mode="after")
+    def _frozen_is_known(self) -> "NnunetModel":
+        check_freeze(self.freeze, self.initial_weights)
+        return self
 
     @property
     def plan(self) -> None:

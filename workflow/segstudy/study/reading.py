@@ -76,6 +76,7 @@ def read_study(
     _expand_grids(content, path, place)
     _tell(old_names, path, place)
     place.grids = content.get("grids", {})
+    _place_initial_weights(content, path, place)
     content = _place_plugins(content, path, place)
     try:
         study = Study.model_validate(content)
@@ -184,7 +185,7 @@ def _content(path: Path) -> dict:
 
 
 def check_sources(study: Study, file: Path | str) -> None:
-    """Refuse a study whose table, folder, predictions or file of training splits is not there, or is something else.
+    """Refuse a study whose table, folder, predictions, training splits or initial weights are not there, or are something else.
 
     Parameters
     ----------
@@ -199,6 +200,7 @@ def check_sources(study: Study, file: Path | str) -> None:
         With the place of the key, the path, and what was expected there.
     """
     _check_predictions(study, file)
+    _check_initial_weights(study, file)
     for name, dataset in study.datasets.items():
         text = getattr(dataset.source, "path", None)
         if not text:
@@ -240,6 +242,19 @@ def _check_predictions(study: Study, file: Path | str) -> None:
                 f"{where}: {path}: no such file; expected nnU-Net's splits_final.json{_near(path)}"
             )
         read_folds(path, where)
+
+
+def _check_initial_weights(study: Study, file: Path | str) -> None:
+    """Raise InputError where `initial_weights` names no file."""
+    for name, model in study.models.items():
+        path = Path(getattr(model, "initial_weights", None) or file)
+        if not path.is_file():
+            key = ("models", name, "initial_weights")
+            what = "a folder" if path.is_dir() else "no such file"
+            raise InputError(
+                f"{file}{Places(file)(key)}: {'.'.join(key)}: {path}: {what}; expected a weights.pt of segstudy, or for nnU-Net a "
+                f"checkpoint of its own{_near(path)}"
+            )
 
 
 def _near(path: Path) -> str:
@@ -310,6 +325,16 @@ def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) 
             if isinstance(model.get(key), str):
                 where = f"{file}{place(('models', name, key))}: models.{name}.{key}"
                 model[key] = _placed_pattern(model[key], file, where)
+
+
+def _place_initial_weights(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Take the files of `initial_weights` from the study file's folder; parameters as `_place_predictions` has them."""
+    models = content.get("models")
+    for name, model in models.items() if isinstance(models, dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("initial_weights"), str):
+            key = ("models", name, "initial_weights")
+            where = f"{file}{place(key)}: {'.'.join(key)}"
+            model["initial_weights"] = paths.from_study_file(model["initial_weights"], file, where)
 
 
 def _placed_pattern(text: str, file: Path, where: str) -> str:

@@ -111,8 +111,8 @@ class Study(Settings):
 
     @property
     def training_datasets(self) -> list[str]:
-        """Return the datasets with `role: train`."""
-        return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
+        """Return the datasets that may be trained on, with `role: train` or `train_only`."""
+        return [name for name, dataset in self.datasets.items() if dataset.role != "test"]
 
     @property
     def needs_images(self) -> bool:
@@ -126,11 +126,11 @@ class Study(Settings):
 
     @property
     def tested_datasets(self) -> list[str]:
-        """Return the datasets whose cases are all tested: those with images, or all where no model needs these."""
+        """Return the datasets with tested cases: those with images, or all where no model needs these, but no `train_only`."""
         return [
             name
             for name, dataset in self.datasets.items()
-            if dataset.has_images or not self.needs_images
+            if (dataset.has_images or not self.needs_images) and dataset.role != "train_only"
         ]
 
     @property
@@ -214,7 +214,7 @@ def _check_datasets(study: Study) -> None:
     """Check that datasets have the same structures and like images, and that some are trained on, some tested."""
     if not study.tested_datasets:
         raise ValueError(
-            "datasets: all are label maps, so nothing can be predicted; add one with images, with role: test "
+            "datasets: all are label maps or role: train_only, so nothing is tested; add one with images, with role: test "
             "if it is not to be trained on"
         )
     first_name, first = study.tested_datasets[0], _first(study)
@@ -241,8 +241,8 @@ def _check_datasets(study: Study) -> None:
         raise ValueError("datasets: at least one needs `role: train`")
     if study.splits.run_folds and not study.cross_validated_datasets:
         raise ValueError(
-            "splits.run_folds: label maps are all that is trained on, by one training a model and seed; nothing is "
-            "cross-validated: leave it out"
+            "splits.run_folds: label maps or role: train_only are all that is trained on, by one training a model and seed; nothing "
+            "is cross-validated: leave it out"
         )
 
 

@@ -5,6 +5,7 @@ import importlib.util
 from pathlib import Path
 
 from segstudy import finished
+from segstudy.cases import fold_number
 from segstudy.errors import InputError
 
 
@@ -16,7 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "trained.tar, settings.json."
     )
     parser.add_argument("--splits", required=True, type=Path, metavar="TSV", help="table of splits")
-    parser.add_argument("--fold", required=True, type=int, help="fold that is left out, from 0")
+    parser.add_argument(
+        "--fold",
+        required=True,
+        type=fold_number,
+        help="fold that is left out, from 0; all: none is, to train on every case but those that are only for testing",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
     parser.add_argument(
         "--settings", required=True, metavar="JSON", help="TrainSettings as JSON, or @FILE"
@@ -75,14 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepared_group.add_argument(
         "--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan"
     )
-    nnunet = parser.add_argument_group(
-        "nnU-Net, or a trainer of your own, prepares the images itself"
-    )
-    nnunet.add_argument(
+    parser.add_argument(
         "--cases",
         nargs="+",
         metavar="DATASET=TABLE",
-        help="case tables of the training datasets",
+        help="case tables of the training datasets, and of others that are tested: by the checksums in them, weights know which "
+        "images they have seen",
+    )
+    nnunet = parser.add_argument_group(
+        "nnU-Net, or a trainer of your own, prepares the images itself (and needs --cases)"
     )
     nnunet.add_argument(
         "--labels",
@@ -161,6 +168,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
     from segstudy.train.distributed import ALONE
+    from segstudy.train.fine_tuning import initial_of
     from segstudy.train.fit import fit
     from segstudy.train.resolve import resolve
     from segstudy.train.run import Run
@@ -201,6 +209,8 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         seed=options.seed,
         device=device.type,
     )
+    known = _checksums(options)
+    initial = initial_of(model, _tested(options, known))
     run = Run(
         options.output,
         device,
@@ -209,11 +219,40 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         memory_mb=_memory_mb(model, options),
         workers=workers,
         rank=rank,
+        images=_of_cases(known, [*resolved.training, *resolved.validation]),
         kept=finished.Finished.of(options),
         tensorboard=_writes_events(model, options),
         attempt=options.attempt,
     )
-    fit(resolved, source, run)
+    fit(resolved, source, run, initial)
+
+
+def _checksums(options: argparse.Namespace) -> dict[str, str]:
+    """Return the checksum of each image, by `dataset/case`, of the case tables that are given."""
+    from segstudy.cases import read_cases
+    from segstudy.seen_cases import checksums
+
+    known = {}
+    for dataset, table in _named(options.cases or [], "--cases").items():
+        known |= checksums(dataset, read_cases(table))
+    return known
+
+
+def _of_cases(known: dict[str, str], names: list[str]) -> dict[str, str]:
+    """Return what is known of some cases, in their order."""
+    return {name: known[name] for name in names if name in known}
+
+
+def _tested(options: argparse.Namespace, known: dict[str, str]) -> dict[str, str]:
+    """Return the checksums of the images that the fold tests."""
+    from segstudy.cases import read_splits
+
+    tested = [
+        f"{split.dataset}/{split.case}"
+        for split in read_splits(options.splits)
+        if split.fold in (options.fold, None)
+    ]
+    return _of_cases(known, tested)
 
 
 def _memory_mb(model, options: argparse.Namespace) -> int:
@@ -269,7 +308,11 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
         tensorboard=_writes_events(model, options),
         attempt=options.attempt,
     )
-    module.fit(Fold(settings, training, validation, options.fold, options.seed), run)
+    fold = Fold(settings, training, validation, options.fold, options.seed)
+    if model.trainer == "nnunet":
+        module.fit(fold, run, _tested(options, _checksums(options)))
+    else:
+        module.fit(fold, run)
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:

@@ -21,6 +21,7 @@ from segstudy.images.names import times
 from segstudy.log import duration, log
 from segstudy.networks.describe import describe
 from segstudy.networks.device import decides_bits, gpu_failures, not_again
+from segstudy.networks.initial_weights import InitialWeights
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.distributed import stop_requests
@@ -47,7 +48,9 @@ class Interrupted(SystemExit):
     """End a training that was asked to stop and has saved its state; the exit code is 128 + signal."""
 
 
-def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
+def fit(
+    resolved: Resolved, source: PatchSource, run: Run, initial: InitialWeights | None = None
+) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `run.output`.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
@@ -62,6 +65,8 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         Where patches come from, with the cases that `resolved` names, in its order.
     run
         Where the training runs and where it writes.
+    initial
+        Weights that the training starts from, of the model's `initial_weights`; None: fresh ones.
 
     Raises
     ------
@@ -90,15 +95,15 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         "width, or use a GPU with more"
     )
     with not_again(checkpoint.folder / TOO_SMALL, digest, run.attempt), gpu_failures(smaller):
-        _train(resolved, source, run, checkpoint, key)
+        trainer = Trainer(resolved, source, run.device, run.rank, initial)
+        _train(trainer, run, checkpoint, key, initial.told if initial else None)
 
 
 def _train(
-    resolved: Resolved, source: PatchSource, run: Run, checkpoint: Checkpoint, key: str
+    trainer: Trainer, run: Run, checkpoint: Checkpoint, key: str, initial: dict[str, Any] | None
 ) -> None:
     """Train, from the checkpoint where there is one, and write what `fit` promises."""
-    output, rank = run.output, run.rank
-    trainer = Trainer(resolved, source, run.device, rank)
+    output, rank, resolved, source = run.output, run.rank, trainer.resolved, trainer.source
     described = _described(trainer, run.threads) if rank.writes else {}
     progress = checkpoint.read(trainer.parts, run.device)
     learned, validation = source.load(resolved, run.memory_mb, rank)
@@ -134,7 +139,7 @@ def _train(
         return
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
     with stop_requests():
-        _save(trainer, progress, output)
+        _save(trainer, progress, run, initial)
         source.write_samples(sampler, resolved, output)
         write_text(output / "history.csv", history_text(progress.history))
         write_json(output / "settings.json", described | _ended_early(resolved, progress))
@@ -308,7 +313,7 @@ def _end_epoch(
     return row
 
 
-def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
+def _save(trainer: Trainer, progress: Progress, run: Run, initial: dict[str, Any] | None) -> None:
     """Write the last and the best weights; without validation the last are the best."""
     resolved = trainer.resolved
     provenance = {
@@ -317,6 +322,8 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
         "steps": progress.step,
         "training": list(resolved.training),
         "validation": list(resolved.validation),
+        "images": dict(run.images),
+        **({"initial_weights": initial} if initial else {}),
         # Not of all that this process has imported: the weights are the same without.
         "versions": {key: versions.imported()[key] for key in ("python", "segstudy", "torch")},
     }
@@ -332,7 +339,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
             provenance=provenance,
             left_right_pairs=resolved.settings.left_right_pairs,
         )
-        save_weights(output / name, trained)
+        save_weights(run.output / name, trained)
 
     write("weights.pt")
     if progress.best is not None:
@@ -394,6 +401,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         **trainer.resolved.to_dict(),
+        **({"initial_weights": trainer.fine_tuning} if trainer.fine_tuning else {}),
         "parameters": trainer.parameters,
         "architecture": describe(
             trainer.network, trainer.resolved.in_channels, trainer.resolved.patch_size
