@@ -280,7 +280,7 @@ def work(spec: dict) -> int:
     import torch
 
     from segstudy.infer import postprocess
-    from segstudy.infer.predict import predict_images
+    from segstudy.infer.outside import predict_images
     from segstudy.networks.nnunet import prepare
     from segstudy.networks.weights import load_weights
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from segstudy.errors import InputError
 from segstudy.files import parse_json, write_text
@@ -431,3 +432,24 @@ def _shuffled(subjects: Iterable[tuple[str, str]], seed: int | str) -> list[tupl
     return sorted(
         subjects, key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
     )
+
+
+def anonymous_name(name: str) -> str:
+    """Return the digest that stands for a case, `dataset/case`, in weights that name nobody."""
+    return hashlib.sha256(f"segstudy case {name}".encode()).hexdigest()[:32]
+
+
+def seen_images(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the images that weights have seen: checksum -> name of the case, those of the weights that they started from, too.
+
+    Parameters
+    ----------
+    provenance
+        Of a weights file; empty where it knows no checksums.
+    """
+    before, own = provenance.get("initial_weights") or {}, provenance.get("images") or {}
+    inherited = {
+        checksum: name if "(of " in name else f"{name} (of {before.get('file')})"
+        for checksum, name in (before.get("images") or {}).items()
+    }
+    return {**inherited, **{checksum: name for name, checksum in own.items()}}

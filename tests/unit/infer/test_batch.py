@@ -11,8 +11,8 @@ from pretended_gpu import pretended_gpu
 from segstudy.errors import InputError
 from segstudy.infer import image
 from segstudy.infer.batch import predict_each
+from segstudy.infer.outside import predict_images
 from segstudy.infer.postprocess import Choice
-from segstudy.infer.predict import predict_images
 from segstudy.networks.weights import load_weights
 
 NAMES = ["a", "b", "c", "d"]

@@ -14,8 +14,9 @@ from segstudy.images.files import read_label, write_nifti
 from segstudy.images.headers import warnings
 from segstudy.images.size_outliers import Size
 from segstudy.infer import checks
+from segstudy.infer.outside import predict_images
 from segstudy.infer.postprocess import Choice
-from segstudy.infer.predict import predict_fold, predict_images
+from segstudy.infer.predict import predict_fold
 from segstudy.networks.weights import load_weights
 
 CPU = torch.device("cpu")

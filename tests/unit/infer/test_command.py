@@ -74,7 +74,7 @@ def folder(tmp_path, write_weights, write_image, oblique):
     [
         (["a/scan.nii.gz", "b/scan.nii.gz"], "both would be written to scan.nii.gz"),
         (["none.nii.gz"], "none.nii.gz: no such file"),
-        (["table.csv"], "table.csv: expected an image file"),
+        (["table.csv"], "table.csv: no column 'image'; expected `case` and `image` with commas"),
         (["a/scan.nii.gz", "--output", "a"], "would overwrite it"),
         (["a/scan.nii.gz,b/scan.nii.gz"], "2 files, expected 1 channel"),
         (["a/scan.nii.gz", "--structures", '{"lung": 1}'], "expected those of the weights"),

@@ -1,6 +1,5 @@
 """The audit: cases that cannot be trusted are refused by name, before anything is computed from them."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
+from segstudy.images.checksum import image_checksum
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
 from segstudy.images.files import Image, other_numbers, read_image, read_label, within_memory
 from segstudy.images.fitting import on_grid, slice_by_slice
 from segstudy.images.formats import dicom_series, format_of
-from segstudy.images.geometry import to_ras
 from segstudy.images.grids import Grid
 from segstudy.images.segments import nifti_names
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
@@ -250,7 +249,7 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
     return AuditedCase(
         measured,
         problems,
-        _digest(to_ras(first)) if known else "",
+        image_checksum(first) if known else "",
         signature(image) if image is not None else None,
         image_size(first.grid),
         used,
@@ -373,11 +372,6 @@ def _counts(array: np.ndarray) -> dict[int, int]:
     """Count the voxels of each value that occurs."""
     counts = np.bincount(array.ravel())
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-
-
-def _digest(image: Image) -> str:
-    shape = np.array(image.array.shape)
-    return hashlib.blake2b(shape.tobytes() + image.array.tobytes(), digest_size=16).hexdigest()
 
 
 # --- between cases ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from segstudy.images.geometry import from_ras, to_ras
 from segstudy.images.names import times
 from segstudy.images.normalise import measured
 from segstudy.images.plan import Geometry, Restore
-from segstudy.images.resample_classes import most_likely, resample_label
+from segstudy.images.resample_classes import interpolate, most_likely, resample_label
 
 # Hounsfield units of air to those of the densest bone; beyond lies metal, and what scanners write
 # outside their field of view. SegTHOR holds values up to 31743, which would ring when interpolated.
@@ -231,3 +231,38 @@ def restore(probabilities: np.ndarray, way: Restore) -> np.ndarray:
     full = np.zeros(way.ras.shape, cropped.dtype)
     full[way.box.slices] = cropped
     return from_ras(full, way.native)
+
+
+def add_restored(
+    total: np.ndarray, probabilities: np.ndarray, way: Restore, share: float = 1.0
+) -> None:
+    """Add class probabilities, brought back to the stored grid, to the sums of several.
+
+    They are interpolated as for `restore`, a class at a time; outside the crop all is background. Cubic convolution
+    overshoots a little, so that `as_probabilities` has to follow.
+
+    Parameters
+    ----------
+    total
+        float32 (class, i, j, k) on the stored grid; changed in place.
+    probabilities
+        (class, x, y, z) on the prepared grid; a voxel's add up to `share`.
+    way
+        As `prepare` returned it.
+    share
+        What is added to the background outside the crop.
+    """
+    full = np.empty(way.ras.shape, np.float32)
+    for index, values in enumerate(probabilities):
+        full[...] = 0 if index else share
+        full[way.box.slices] = interpolate(values, way.box.shape, way.coarse)
+        total[index] += from_ras(full, way.native)
+
+
+def as_probabilities(total: np.ndarray) -> np.ndarray:
+    """Cut off what is below 0 and have the classes of each voxel (class, i, j, k) add up to 1, in place."""
+    for plane in range(total.shape[1]):
+        part = total[:, plane]
+        np.maximum(part, 0, out=part)
+        part /= part.sum(axis=0)
+    return total

@@ -1,13 +1,15 @@
 """Prediction of many images, one after the other: errors kept to the end, times and memory logged."""
 
 import importlib
+import math
 import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,14 +21,36 @@ from segstudy.log import log, progress
 from segstudy.networks.device import gpu_failures
 from segstudy.networks.weights import Trained
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segstudy.infer.ensemble import Ensemble
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Hold what was predicted of an image, on its own grid.
+
+    Parameters
+    ----------
+    classes
+        Class indices (i, j, k).
+    probabilities
+        float32 (class, i, j, k), which add up to 1.
+    """
+
+    classes: Image
+    probabilities: "np.ndarray"
+
 
 def predict_each(
-    trained: Trained,
+    trained: "Trained | Ensemble",
     images: Mapping[str, Sequence[Path]],
     device: torch.device,
-    finish: Callable[[str, Image], Any],
+    finish: Callable[[str, Any], Any],
     what: str = "predicted",
     spacing_mm: Sequence[float] = (),
+    probabilities: bool = False,
 ) -> dict[str, Any]:
     """Predict images, and hand the name and class map of each to `finish`.
 
@@ -36,17 +60,20 @@ def predict_each(
     Parameters
     ----------
     trained
-        The weights with their settings.
+        The weights with their settings, or an ensemble of several.
     images
         Name -> one file for all channels, or one a channel.
     device
         Where the network runs.
     finish
-        Called with a name and class indices (i, j, k) on the image's own grid, on a GPU for several at a time.
+        Called with a name and class indices (i, j, k) on the image's own grid, or `Predicted` where probabilities are
+        asked for; on a GPU for several at a time.
     what
         Begins each line of progress.
     spacing_mm
         Voxel size of pictures along columns, rows and slices, which do not tell it.
+    probabilities
+        Whether `finish` is given the probabilities, too.
 
     Returns
     -------
@@ -63,7 +90,8 @@ def predict_each(
     names = list(images)
     overlapping = device.type == "cuda"
     number_of_writers = writers(torch.get_num_threads()) if overlapping else 1
-    window = "x".join(map(str, trained.patch_size))
+    windows = [member.patch_size for member in members_of(trained)]
+    window = "x".join(map(str, max(windows, key=math.prod)))
     too_large = (
         f"one window of {window} voxels does not fit in; use --device cpu, or a GPU with more"
     )
@@ -75,9 +103,15 @@ def predict_each(
         with within_memory(name, images[name][0]):
             return _timed(image.read, trained, images[name], spacing_mm)
 
-    def export(name: str, probabilities, way, seconds: list[float]) -> Any:
+    def restored(predicted, way) -> Image | Predicted:
+        classes = image.restore(predicted, way)
+        if not probabilities:
+            return classes
+        return Predicted(classes, image.restore_probabilities(predicted, way))
+
+    def export(name: str, predicted, way, seconds: list[float]) -> Any:
         with within_memory(name, images[name][0]):
-            result, export_s = _timed(lambda: finish(name, image.restore(probabilities, way)))
+            result, export_s = _timed(lambda: finish(name, restored(predicted, way)))
         times = [f"{part:.2f} s" for part in (*seconds, export_s)]
         log.info("%s: read %s, network %s, export %s", name, *times)
         return result
@@ -128,8 +162,15 @@ def _wait_for_one(exports: Iterable[Future], most: int) -> None:
             export.result()
 
 
-def steps_of(trained: Trained):
-    """Return the module that reads, predicts and restores an image: ours, or nnU-Net's."""
+def members_of(trained: "Trained | Ensemble") -> tuple[Trained, ...]:
+    """Return the members of an ensemble; of a single network, itself alone."""
+    return getattr(trained, "members", (trained,))
+
+
+def steps_of(trained: "Trained | Ensemble"):
+    """Return the module that reads, predicts and restores an image: ours, an ensemble's, or nnU-Net's."""
+    if hasattr(trained, "members"):
+        return importlib.import_module("segstudy.infer.ensemble")
     if trained.model.network != "nnunet":
         return own
     # By name, so that an edit to it is no change of the other networks' code.

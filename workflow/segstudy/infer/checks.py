@@ -1,13 +1,15 @@
 """Checks of an image before its prediction, the same as the audit's, and of what a network gives for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from segstudy import networks
+from segstudy.cases import seen_images
 from segstudy.errors import InputError
+from segstudy.images.checksum import image_checksum
 from segstudy.images.files import Image, read_image
 from segstudy.images.headers import say_warnings
 from segstudy.images.plan import Plan
@@ -40,8 +42,8 @@ def read_checked(
     Raises
     ------
     InputError
-        For an image that the audit refuses, and for voxels and an image that are both out of all
-        proportion to those that the network was trained on.
+        For an image that the audit refuses, for voxels and an image that are both out of all
+        proportion to those that the network was trained on, and for an image that it was trained on.
     """
     image = read_image(paths, channels=len(trained.channels))
     if spacing_mm:
@@ -58,11 +60,32 @@ def read_checked(
         if verdict == REFUSED:
             raise InputError(f"{path}: {text}")
         log.warning("%s: %s", path, text)
+    refuse_outlier(trained, image, paths)
+    refuse_seen([trained], image, paths)
+    return image
+
+
+def refuse_outlier(trained: Trained, image: Image, paths: Sequence[Path]) -> None:
+    """Raise InputError where voxels and image are both out of all proportion to those that the network was trained on."""
     usual = trained_on(trained)
     text = outlier_text(image_size(image.grid), usual, "the images trained on") if usual else ""
     if text:
         raise InputError(f"{paths[0]}: {text}")
-    return image
+
+
+def refuse_seen(members: Iterable[Trained], image: Image, paths: Sequence[Path]) -> None:
+    """Raise InputError for an image that one of the weights was trained on, whatever it is called; they know its checksum."""
+    known = [(member.provenance, seen_images(member.provenance)) for member in members]
+    if not any(images for _, images in known):
+        return
+    checksum = image_checksum(image)
+    for provenance, images in known:
+        if checksum in images:
+            there = "" if provenance.get("anonymous") else f" (case {images[checksum]})"
+            raise InputError(
+                f"{paths[0]}: the weights were trained on this image, or chosen on it{there}: what they make of it tells "
+                "nothing of other images; leave it out, or add --trained-on-too"
+            )
 
 
 def refuse_not_finite(trained: Trained, predicted: torch.Tensor | np.ndarray) -> None:

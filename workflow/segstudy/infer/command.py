@@ -27,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `segstudy infer`."""
     parser.epilog = EXAMPLES
     by = parser.add_mutually_exclusive_group(required=True)
-    by.add_argument("--weights", type=Path, help="weights file of `segstudy train`")
+    by.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="FILE",
+        help="weights files of `segstudy train`, or bundles of `segstudy bundle`; of several the probabilities are "
+        "averaged; a pattern in quotes stands for the files that it matches",
+    )
     by.add_argument(
         "--trained",
         type=Path,
@@ -46,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--plugin",
+        action="append",
         metavar="FILE",
-        help="the weights' network or the trainer, where it is a plug-in: FILE.py or MODULE:NAME, of the code then",
+        help="the weights' network or the trainer, where it is a plug-in: FILE.py or MODULE:NAME, of the code then; once for "
+        "each plug-in of an ensemble",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the labels")
     parser.add_argument(
@@ -74,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="an image file, with all channels in its fourth axis; or a file a channel, with commas between; "
         "or a folder of image files, where case_0000.nii.gz, case_0001.nii.gz are channels of a case; or the folder "
-        "of a DICOM series, or one of such folders",
+        "of a DICOM series, or one of such folders; or a table (.tsv, .csv) with columns case and image",
     )
     outside.add_argument(
         "--format",
@@ -97,6 +105,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="postprocessing.json of a fold: which structures to reduce to their largest component "
         "(default: none, or all where the model says `always`)",
+    )
+    outside.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="write NAME.npz with the class probabilities beside each label file, as `segstudy metrics --probabilities` reads them",
+    )
+    outside.add_argument(
+        "--trained-on-too",
+        action="store_true",
+        help="predict images that the weights were trained on, too; they are refused where the weights know their images",
     )
     study = parser.add_argument_group("the tested cases of a fold")
     study.add_argument("--cases", type=Path, help="case table of the dataset")
@@ -158,6 +176,11 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--trained predicts the cases of a study; for images, call the plug-in")
     if options.predictions and options.images:
         raise InputError("--predictions reads label maps of the cases of a study; leave IMAGE out")
+    if options.weights and not options.images and not given:
+        raise InputError(
+            "nothing to predict: name images, or the cases of a study (--cases ...). Images follow --output or another option: "
+            "what follows --weights is read as weights"
+        )
     if options.images and given:
         raise InputError(
             f"--{given[0]} is for the cases of a study, and IMAGE for images outside one"
@@ -213,7 +236,7 @@ def _predict_by_weights(
     from segstudy.seen_cases import checksums
 
     images = {case.case: case.images for case in cases}
-    trained, device = _load(options)
+    trained, device, _ = _load(options)
     dataset = options.dataset
     refuse_leaks(trained, options.fold, dataset, images, checksums(dataset, cases), training)
     choosing = _labelled(choice_names(trained, _label_maps(options)), options, structures)
@@ -257,7 +280,7 @@ def _predict_by_plugin(
     trainer = importlib.import_module("segstudy.infer.plugin_trainer")
     trainer.predict_fold(
         options.trained,
-        options.plugin,
+        options.plugin[0] if options.plugin else None,
         trainer.Tested(options.fold, options.dataset, images),
         structures,
         options.output,
@@ -310,20 +333,21 @@ def _predict_images(options: argparse.Namespace) -> None:
     from segstudy.images.label_formats import LABEL_FORMATS
     from segstudy.infer import postprocess
     from segstudy.infer.input_images import named_images
-    from segstudy.infer.predict import Files, predict_images, values_of
+    from segstudy.infer.outside import Files, predict_images
+    from segstudy.infer.predict import keeping, unguarded, values_of
     from segstudy.log import log
 
     check_folder_name(options.output)
     written = LABEL_FORMATS[options.format]
-    images = named_images(options.images, options.output, written.suffix)
+    trained, device, colours = _load(options)
+    images = named_images(options.images, options.output, written.suffix, trained.channels)
     images, refused = _checked(images, written.check)
-    trained, device = _load(options)
     structures = {name: number for number, name in enumerate(trained.structures, 1)}
     if options.structures is not None:
         structures = _structures(options.structures, "--structures")
         values_of(trained, structures, "--structures")
     written.check_names(structures)
-    setting = trained.model.infer.keep_largest_component
+    setting = keeping(trained)
     choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
     if options.postprocessing:
         record = read_json(options.postprocessing)
@@ -333,17 +357,12 @@ def _predict_images(options: argparse.Namespace) -> None:
             "all components are kept: whether to keep the largest is chosen in a study; "
             "--postprocessing takes a fold's postprocessing.json"
         )
+    if options.trained_on_too:
+        trained = unguarded(trained)
     print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
+    files = Files(options.format, tuple(options.spacing_mm), options.probabilities, colours)
     try:
-        predict_images(
-            trained,
-            images,
-            structures,
-            choices,
-            device,
-            options.output,
-            Files(options.format, tuple(options.spacing_mm)),
-        )
+        predict_images(trained, images, structures, choices, device, options.output, files)
     except InputError as error:
         raise InputError("\n".join([*refused, str(error)])) from None
     if refused:
@@ -384,33 +403,50 @@ def _listing(structures: dict[str, int], reduced: list[str]) -> str:
 
 
 def _load(options: argparse.Namespace):
-    """Load the weights onto their device; return both."""
+    """Load the weights, or the ensemble, onto the device; return both, and the colours of bundles."""
     import torch
 
+    from segstudy.infer.batch import members_of
     from segstudy.log import log
+    from segstudy.networks.bundle import load_members
     from segstudy.networks.device import choose_device, gpu_failures
-    from segstudy.networks.weights import load_weights
     from segstudy.study import from_json
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    trained = load_weights(options.weights, plugin=options.plugin)
+    loaded = load_members(options.weights, options.plugin or ())
+    members = loaded.members
     if options.settings is not None:
-        asked = from_json(type(trained.model.infer), options.settings)
-        trained = replace(trained, model=trained.model.model_copy(update={"infer": asked}))
-    device = choose_device(options.device or trained.model.device)
+        # Each by its own type: nnU-Net's networks know other settings than ours.
+        asked = [from_json(type(one.model.infer), options.settings) for one in members]
+        members = tuple(
+            replace(one, model=one.model.model_copy(update={"infer": own}))
+            for one, own in zip(members, asked, strict=True)
+        )
+    trained = members[0]
+    if len(members) > 1:
+        # By name, so that an edit to it is no change of what single networks predict.
+        together = importlib.import_module("segstudy.infer.ensemble")
+        trained = together.ensemble(members, loaded.names)
+    device = choose_device(options.device or members[0].model.device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # windows are all of one size
-    with gpu_failures("the network itself does not fit in; use --device cpu, or a GPU with more"):
-        trained.network.to(device)
-    log.info(
-        "%s in %dD, %s, on %s",
-        trained.model.network,
-        trained.model.dims,
-        ", ".join(trained.structures),
-        torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-    )
-    return trained, device
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    for member in members_of(trained):
+        with gpu_failures(
+            "the network itself does not fit in; use --device cpu, or a GPU with more"
+        ):
+            member.network.to(device)
+        log.info(
+            "%s in %dD, %s, on %s",
+            member.model.network,
+            member.model.dims,
+            ", ".join(trained.structures),
+            where,
+        )
+    if len(members) > 1:
+        log.info("an ensemble of %d: their probabilities are averaged", len(members))
+    return trained, device, loaded.colours
 
 
 def _table(text: str) -> tuple[str, Path, Path | None]:

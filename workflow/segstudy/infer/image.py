@@ -72,20 +72,12 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
 
     Raises InputError where the code of a network of the user's own fails, and where any network gives no finite logits.
     """
-    window = SlidingWindow(
-        patch_size=trained.patch_size,
-        dims=trained.model.dims,
-        planes=trained.model.planes,
-        overlap=trained.model.infer.overlap,
-        mirror_axes=trained.model.infer.mirror_axes,
-        pairs=class_pairs(trained.structures, trained.left_right_pairs),
-    )
     with networks.telling(trained.model):
         predicted = predict_volume(
             trained.network,
             array,
             len(trained.structures) + 1,
-            window,
+            window_of(trained),
             device,
             trained.model.amp,
         )
@@ -93,9 +85,29 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
     return predicted
 
 
+def window_of(trained: Trained, order: Sequence[int] | None = None) -> SlidingWindow:
+    """Return how windows cover a volume, as the weights' settings say; order: the network's class of each given out."""
+    return SlidingWindow(
+        patch_size=trained.patch_size,
+        dims=trained.model.dims,
+        planes=trained.model.planes,
+        overlap=trained.model.infer.overlap,
+        mirror_axes=trained.model.infer.mirror_axes,
+        pairs=class_pairs(trained.structures, trained.left_right_pairs),
+        order=order,
+    )
+
+
 def restore(probabilities: np.ndarray, way: Restore) -> Image:
     """Return class indices (i, j, k) on the image's own grid: argmax of the resampled probabilities."""
     return Image(preparing.restore(probabilities, way), way.native.affine)
+
+
+def restore_probabilities(probabilities: np.ndarray, way: Restore) -> np.ndarray:
+    """Return the class probabilities (class, i, j, k) on the image's own grid, float32; a voxel's add up to 1."""
+    native = np.zeros((len(probabilities), *way.native.shape), np.float32)
+    preparing.add_restored(native, probabilities, way)
+    return preparing.as_probabilities(native)
 
 
 def to_label_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from segstudy.cases import anonymous_name
 from segstudy.errors import InputError
 
 
@@ -14,7 +15,7 @@ def refuse(
     Parameters
     ----------
     seen
-        `fold`, and `training` and `validation`: cases as `dataset/case`.
+        `fold`, and `training` and `validation`: cases as `dataset/case`, or `anonymous` ones' digests.
     fold
         The fold that is tested.
     dataset
@@ -34,8 +35,10 @@ def refuse(
             f"{option}: trained for fold {seen['fold']}, but --fold is {fold}: cases that the "
             "network was trained on would be tested; give the weights of that fold"
         )
+    known = {*seen["training"], *seen["validation"]}
+    called = anonymous_name if seen.get("anonymous") else str
     leaked = sorted(
-        {f"{dataset}/{case}" for case in tested} & {*seen["training"], *seen["validation"]}
+        name for name in {f"{dataset}/{case}" for case in tested} if called(name) in known
     )
     if leaked:
         raise InputError(

@@ -53,7 +53,11 @@ def read(
     way : Way
         The way back.
     """
-    stored = read_checked(trained, paths, spacing_mm)
+    return prepare(trained, read_checked(trained, paths, spacing_mm))
+
+
+def prepare(trained: Trained, stored: Image) -> tuple[np.ndarray, Way]:
+    """Return an image (channel, i, j, k) as nnU-Net's network sees it, and the way back, as `read` does."""
     image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
     properties = {"spacing": [float(size) for size in image.spacing_mm[::-1]]}
@@ -110,21 +114,34 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
 
 def restore(logits: torch.Tensor, way: Way) -> Image:
     """Return class indices (i, j, k) on the image's own grid, as nnU-Net exports them."""
+    classes = _exported(logits, way, with_probabilities=False)
+    return as_stored(classes.transpose(2, 1, 0), way.seen, way.native)
+
+
+def restore_probabilities(logits: torch.Tensor, way: Way) -> np.ndarray:
+    """Return the class probabilities (class, i, j, k) on the image's own grid, as nnU-Net exports them."""
+    _, probabilities = _exported(logits, way, with_probabilities=True)
+    classes = probabilities.transpose(0, 3, 2, 1)
+    return np.stack([as_stored(one, way.seen, way.native).array for one in classes])
+
+
+def _exported(logits: torch.Tensor, way: Way, with_probabilities: bool):
+    """Return classes (z, y, x), and probabilities (class, z, y, x) where asked for, on the grid that was seen."""
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape as convert,
     )
 
     plans, configuration = managers(way.trained.plan)
     labels = plans.get_label_manager(way.trained.plan["dataset"])
-    classes = convert(
+    return convert(
         logits,
         plans,
         configuration,
         labels,
         way.properties,
+        return_probabilities=with_probabilities,
         num_threads_torch=torch.get_num_threads(),
     )
-    return as_stored(classes.transpose(2, 1, 0), way.seen, way.native)
 
 
 def as_stored(classes: np.ndarray, seen: Grid, native: Grid) -> Image:

@@ -1,35 +1,36 @@
-"""Prediction of the tested cases of a fold, and of images outside any study."""
+"""Prediction of the tested cases of a fold."""
 
 import hashlib
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from segstudy import finished, networks
-from segstudy.cases import Labelled
+from segstudy.cases import Labelled, seen_images
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.images.label_formats import LABEL_FORMATS
 from segstudy.infer import leaks, postprocess
-from segstudy.infer.batch import predict_each
+from segstudy.infer.batch import members_of, predict_each
 from segstudy.infer.image import to_class_indices, to_label_values
 from segstudy.infer.postprocess import Choice
 from segstudy.infer.prediction_cache import cache_folder, cached_files
 from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
-from segstudy.networks.initial_weights import cases_of
 from segstudy.networks.weights import Trained
 from segstudy.seen_cases import refuse_seen
-from segstudy.study import AnyModel
+
+if TYPE_CHECKING:
+    from segstudy.infer.ensemble import Ensemble
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -38,7 +39,7 @@ CHOICE_CASES = 5
 
 
 def predict_fold(
-    trained: Trained,
+    trained: "Trained | Ensemble",
     tested: Mapping[str, Sequence[Path]],
     structures: Mapping[str, int],
     choosing: Sequence[Labelled],
@@ -54,7 +55,7 @@ def predict_fold(
     Parameters
     ----------
     trained
-        The weights with their settings.
+        The weights with their settings, or an ensemble of several.
     tested
         Case -> its image files.
     structures
@@ -90,7 +91,8 @@ def predict_fold(
             files[case], to_label_values(kept, values), classes.affine, like=tested[case][0]
         )
 
-    predict_each(trained, left, device, finish)
+    # Of a study's cases names tell what was trained on, and the audit which images are the same.
+    predict_each(unguarded(trained), left, device, finish)
     with writing_folder(output) as folder:
         for case, file in files.items():
             shutil.copyfile(file, folder / f"{case}.nii.gz")
@@ -99,99 +101,52 @@ def predict_fold(
     shutil.rmtree(unfinished.parent)
 
 
-@dataclass(frozen=True)
-class Files:
-    """Hold how the files of images outside any study are read and written.
-
-    Parameters
-    ----------
-    form
-        Of the labels, one of `label_formats.LABEL_FORMATS`.
-    spacing_mm
-        Voxel size of pictures along columns, rows and slices, which do not tell it.
-    """
-
-    form: str = "nifti"
-    spacing_mm: Sequence[float] = ()
-
-
-NIFTI_FILES = Files()
-
-
-def predict_images(
-    trained: Trained,
-    images: Mapping[str, Sequence[Path]],
-    structures: Mapping[str, int],
-    choices: Mapping[str, Choice],
-    device: torch.device,
-    output: Path,
-    files: Files = NIFTI_FILES,
-) -> None:
-    """Predict images outside any study: a file each in `output`, as soon as it is finished.
-
-    Parameters
-    ----------
-    trained
-        The weights with their settings.
-    images
-        Name -> one file for all channels, or one a channel.
-    structures
-        Structure -> value in the labels that are written.
-    choices
-        Structure -> post-processing.
-    device
-        Where the network runs.
-    output
-        The folder.
-    files
-        How files are read and written.
-    """
-    values = values_of(trained, structures, "--structures")
-    written = LABEL_FORMATS[files.form]
-
-    def finish(name: str, classes: Image) -> None:
-        kept = postprocess.apply(classes.array, choices, trained.structures)
-        label = Image(to_label_values(kept, values), classes.affine)
-        written.write(output / f"{name}{written.suffix}", label, structures, images[name][0])
-
-    predict_each(trained, images, device, finish, spacing_mm=files.spacing_mm)
-
-
 # --- post-processing, chosen on the training side -----------------------------------------------
 
 
-def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str]:
+def choice_names(trained: "Trained | Ensemble", label_maps: Collection[str] = ()) -> list[str]:
     """List the cases (`dataset/case`) on which post-processing is chosen.
 
     These are the cases of held-out validation, whose predictions are as good as an unseen case's;
     where there are none, the first five training cases. Both are recorded in the weights, so that
-    no tested case can be among them (`refuse_leaks`).
+    no tested case can be among them (`refuse_leaks`). Of an ensemble, they are those of all members.
 
     Parameters
     ----------
     trained
-        The weights, with the cases they have seen.
+        The weights, with the cases they have seen, or an ensemble of several.
     label_maps
         Datasets without images, of which nothing can be predicted.
     """
-    if trained.model.infer.keep_largest_component != "auto":
+    if keeping(trained) != "auto":
         return []
-    validation, training = (
+    known = [member.provenance for member in members_of(trained)]
+    if any(one.get("anonymous") for one in known):
+        return []
+    validation = set.intersection(*(set(one["validation"]) for one in known))
+    seen = set.intersection(*({*one["training"], *one["validation"]} for one in known))
+    validation, seen = (
         sorted(name for name in names if name.partition("/")[0] not in label_maps)
-        for names in (trained.provenance["validation"], trained.provenance["training"])
+        for names in (validation, seen)
     )
-    return validation or training[:CHOICE_CASES]
+    return validation or seen[:CHOICE_CASES]
+
+
+def keeping(trained: "Trained | Ensemble") -> str:
+    """Return `keep_largest_component` of the settings; `auto` for members of an ensemble that differ in it."""
+    settings = {member.model.infer.keep_largest_component for member in members_of(trained)}
+    return settings.pop() if len(settings) == 1 else "auto"
 
 
 def refuse_leaks(
-    trained: Trained,
+    trained: "Trained | Ensemble",
     fold: int,
     dataset: str,
     tested: Iterable[str],
     checksums: Mapping[str, str] = MappingProxyType({}),
     training: Collection[str] = (),
 ) -> None:
-    """Raise InputError where weights are of another fold, or saw a case that they are tested on.
+    """Raise InputError where weights, of any member, are of another fold or saw a case that they are tested on.
 
     Parameters
     ----------
@@ -205,14 +160,26 @@ def refuse_leaks(
         Cases that the splits themselves have the fold learn from: where one has the image of a tested case, a study asks for that
         (`group_by: case_though_it_leaks`), and the audit has told it.
     """
-    leaks.refuse(trained.provenance, fold, dataset, tested, "--weights")
-    seen, _ = cases_of(trained.provenance)
-    others = {checksum: name for checksum, name in seen.items() if name not in training}
-    refuse_seen(others, checksums, "--weights")
+    tested, names = list(tested), getattr(trained, "names", ())
+    options = [f"--weights {name}" for name in names] or ["--weights"]
+    for member, option in zip(members_of(trained), options, strict=True):
+        leaks.refuse(member.provenance, fold, dataset, tested, option)
+        seen = seen_images(member.provenance)
+        others = {checksum: name for checksum, name in seen.items() if name not in training}
+        refuse_seen(others, checksums, option)
+
+
+def unguarded(trained: "Trained | Ensemble") -> "Trained | Ensemble":
+    """Return weights that predict images that they were trained on, too."""
+    free = [
+        replace(member, provenance=member.provenance | {"images": {}, "initial_weights": {}})
+        for member in members_of(trained)
+    ]
+    return replace(trained, members=tuple(free)) if hasattr(trained, "members") else free[0]
 
 
 def choose_postprocessing(
-    trained: Trained, choosing: Sequence[Labelled], device: torch.device
+    trained: "Trained | Ensemble", choosing: Sequence[Labelled], device: torch.device
 ) -> dict[str, Choice]:
     """Choose for each structure whether to keep its largest component only.
 
@@ -222,13 +189,13 @@ def choose_postprocessing(
     Parameters
     ----------
     trained
-        The weights with their settings.
+        The weights with their settings, or an ensemble of several.
     choosing
         Cases of the training side.
     device
         Where the network runs.
     """
-    setting = trained.model.infer.keep_largest_component
+    setting = keeping(trained)
     if setting != "auto":
         return {name: Choice(setting == "always") for name in trained.structures}
     cases = {labelled.name: labelled for labelled in choosing}
@@ -248,7 +215,7 @@ def choose_postprocessing(
     if cases:
         log.info("post-processing is chosen on %d cases of the training side", len(cases))
         images = {name: labelled.case.images for name, labelled in cases.items()}
-        compared = predict_each(trained, images, device, compare, "compared")
+        compared = predict_each(unguarded(trained), images, device, compare, "compared")
     else:
         log.info(
             "no training case has an image to choose post-processing on: all components are kept"
@@ -269,7 +236,9 @@ def choose_postprocessing(
 # --- label values, and names of unfinished work -------------------------------------------------
 
 
-def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> list[int]:
+def values_of(
+    trained: "Trained | Ensemble", structures: Mapping[str, int], where: str
+) -> list[int]:
     """Return the label values of the network's classes 1, 2, ..., in their order."""
     if set(structures) != set(trained.structures):
         raise InputError(
@@ -285,8 +254,21 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
     return values
 
 
-def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
+def _key(
+    trained: "Trained | Ensemble", structures: Mapping[str, int], choosing: Sequence[Labelled]
+) -> str:
     """Compute the key of all that decides a prediction but its image: weights, settings, code."""
+    chosen_on = [
+        (labelled.name, *_contents(labelled), dict(labelled.structures), labelled.ignore)
+        for labelled in choosing
+    ]
+    members = [member_key(member) for member in members_of(trained)]
+    settings = (members, list(structures.items()), chosen_on, code_of(trained))
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def member_key(trained: Trained) -> str:
+    """Compute the key of a network with its settings: of all that decides its probabilities but image and code."""
     digest = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
         digest.update(name.encode())
@@ -300,15 +282,9 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         trained.plan,
         trained.patch_size,
         trained.left_right_pairs,
-        list(structures.items()),
-        [
-            (labelled.name, *_contents(labelled), dict(labelled.structures), labelled.ignore)
-            for labelled in choosing
-        ],
-        code.digest("infer.predict", *code_of(trained.model)),
     )
     digest.update(repr(settings).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def _contents(labelled: Labelled) -> list[str]:
@@ -316,15 +292,25 @@ def _contents(labelled: Labelled) -> list[str]:
     return [content_digest(path, f"case {labelled.name}") for path in files]
 
 
-def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: torch.device) -> str:
+def _whole_key(
+    trained: "Trained | Ensemble", key: str, files: Mapping[str, Path], device: torch.device
+) -> str:
     """Compute the key of all that decides a fold's predictions; file names tell of the images' contents."""
-    libraries = NNUNET_LIBRARIES if trained.model.network == "nnunet" else LIBRARIES
     contents = {case: file.name for case, file in files.items()}
-    return finished.key(
-        "infer", key, contents, decides_bits(device), finished.versions_of(libraries)
-    )
+    return finished.key("infer", key, contents, decides_bits(device), libraries_of(trained))
 
 
-def code_of(model: AnyModel) -> list[str]:
-    """Return the modules that are imported by name to predict with a model."""
-    return [*networks.modules(model), *(["infer.nnunet"] if model.network == "nnunet" else [])]
+def libraries_of(trained: "Trained | Ensemble") -> dict[str, str]:
+    """Return the versions of what computes a prediction."""
+    nnunet = any(member.model.network == "nnunet" for member in members_of(trained))
+    return finished.versions_of(NNUNET_LIBRARIES if nnunet else LIBRARIES)
+
+
+def code_of(trained: "Trained | Ensemble") -> str:
+    """Return the digest of the code that predicts: this module's, and what is imported by name for the networks."""
+    members = members_of(trained)
+    found = ["infer.ensemble"] if len(members) > 1 else []
+    for member in members:
+        found += networks.modules(member.model)
+        found += ["infer.nnunet"] if member.model.network == "nnunet" else []
+    return code.digest("infer.predict", *dict.fromkeys(found))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segstudy.cases import seen_images
 from segstudy.errors import InputError
 from segstudy.files import file_checksum
 from segstudy.images.names import times
@@ -79,15 +80,14 @@ def read_initial(path: Path | str) -> InitialWeights:
     """
     content = _read(path)
     if content.get("format") == FORMAT:
-        seen, whole = cases_of(content.get("provenance") or {})
-        network = str((content.get("model") or {}).get("network"))
+        known = content.get("provenance") or {}
         return InitialWeights(
             Path(path).name,
             file_checksum(path),
-            network,
+            str((content.get("model") or {}).get("network")),
             _state(content, "state", path),
-            seen,
-            whole,
+            seen_images(known),
+            _knows_all(known),
         )
     if "network_weights" in content:
         return InitialWeights(
@@ -99,19 +99,15 @@ def read_initial(path: Path | str) -> InitialWeights:
     )
 
 
-def cases_of(provenance: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
-    """Return the images that weights know by checksum, and whether these are all that they were trained on.
-
-    provenance: of a weights file.
-    """
-    checksums, before = provenance.get("images") or {}, provenance.get("initial_weights") or {}
+def _knows_all(provenance: Mapping[str, Any]) -> bool:
+    """Tell whether weights know each of their cases by its checksum, those of the weights that they started from, too."""
+    before = provenance.get("initial_weights") or {}
     own = {*(provenance.get("training") or ()), *(provenance.get("validation") or ())}
-    whole = bool(own) and own <= checksums.keys() and before.get("knows_all", True)
-    inherited = {
-        checksum: name if "(of " in name else f"{name} (of {before.get('file')})"
-        for checksum, name in (before.get("images") or {}).items()
-    }
-    return {**inherited, **{checksum: name for name, checksum in checksums.items()}}, bool(whole)
+    return (
+        bool(own)
+        and own <= (provenance.get("images") or {}).keys()
+        and before.get("knows_all", True)
+    )
 
 
 def _read(path: Path | str) -> dict[str, Any]:

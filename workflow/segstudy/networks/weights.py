@@ -58,6 +58,11 @@ def save_weights(path: Path | str, trained: Trained) -> None:
 
     The plan and the provenance of `trained` hold plain values only.
     """
+    write_content(path, content_of(trained))
+
+
+def content_of(trained: Trained) -> dict[str, Any]:
+    """Return what a weights file holds of a trained network: tensors and plain values."""
     model = trained.model
     content = {
         "format": FORMAT,
@@ -77,9 +82,14 @@ def save_weights(path: Path | str, trained: Trained) -> None:
     used = trained.plugins or model.plugin_provenance()
     if used:
         content["plugins"] = used
+    return content
+
+
+def write_content(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, atomically; equal content gives equal bytes."""
     # Through memory, since torch.save writes the (temporary) file's name into the file.
     memory = io.BytesIO()
-    torch.save(content, memory)
+    torch.save(dict(content), memory)
     with writing(path) as temporary:
         temporary.write_bytes(memory.getvalue())
 
@@ -95,7 +105,17 @@ def load_weights(
     for a network or settings that this version does not know; and for a plug-in that is missing, not
     needed, or of other code than that which the weights were trained with.
     """
-    content = _read(path)
+    return trained_from(read_content(path), path, device, plugin)
+
+
+def trained_from(
+    content: dict[str, Any],
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    plugin: str | None = None,
+) -> Trained:
+    """Build the network of what `read_content` returned, as `load_weights` does; path: the file, for errors."""
+    check_content(content, path)
     try:
         model = TypeAdapter(AnyModel).validate_python(content["model"])
     except ValidationError as error:
@@ -175,23 +195,36 @@ _KINDS = {
 }
 
 
-def _read(path: Path | str) -> dict[str, Any]:
+def read_content(path: Path | str) -> dict[str, Any]:
+    """Read a file of tensors and plain values, without running code; InputError where it is missing, damaged or no such file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such weights file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; expected a weights file (weights.pt)") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except (
+        *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError),
+        *(LookupError, AttributeError, TypeError, AssertionError, OverflowError, MemoryError),
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        of_nnunet = (
+            "; checkpoints of nnU-Net itself are not read: name the weights.pt of a study's `trainer: nnunet`"
+            if str(path).endswith(".pth")
+            else ""
+        )
         raise InputError(
-            f"{path}: not readable as weights, damaged or of another program ({reason})"
+            f"{path}: not readable as weights, damaged or of another program ({reason}){of_nnunet}"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        written = content.get("format") if isinstance(content, dict) else type(content).__name__
+    return content if isinstance(content, dict) else {"format": type(content).__name__}
+
+
+def check_content(content: Mapping[str, Any], path: Path | str) -> None:
+    """Raise InputError where a file's content is not that of a weights file."""
+    if content.get("format") != FORMAT:
+        written = content.get("format")
         raise InputError(f"{path}: {written or 'no format'} found; expected a {FORMAT!r} file")
     for key, kind in _KINDS.items():
         whole = isinstance(content.get(key), kind)
         if not whole or (key == "plan" and "spacing_mm" not in content[key]):
             raise InputError(f"{path}: {key} is missing or damaged; train again")
-    return content

@@ -57,6 +57,8 @@ class SlidingWindow:
     pairs
         Classes that are the left and the right one of a structure: in a body mirrored from right
         to left, a network finds each where the other is.
+    order
+        The network's class of each class that is given out; None: as the network has them.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class SlidingWindow:
     sigma: float = SIGMA
     mirror_axes: Sequence[str] = ()
     pairs: Sequence[tuple[int, int]] = ()
+    order: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a patch of other than `dims` axes."""
@@ -133,8 +136,36 @@ def predict_tensor(
         raise ValueError(f"image of shape {image.shape}; expected (channel, x, y, z)")
     device = torch.device(device)
     source = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    home = _home(source, classes, device)
-    predict = partial(_predict, network, source, classes, window, device, amp)
+
+    def predict(home: torch.device) -> Tensor:
+        total = zeros(classes, source.shape[1:], window, home)
+        add_prediction(network, source.to(home), total, window, device, amp)
+        return total
+
+    return where_it_fits(predict, source.shape, classes, device)
+
+
+def where_it_fits(
+    predict: Callable[[torch.device], Tensor],
+    shape: Sequence[int],
+    classes: int,
+    device: torch.device,
+) -> Tensor:
+    """Predict with image and probabilities held on the device, or in main memory where the GPU's is too small.
+
+    Parameters
+    ----------
+    predict
+        Given the device that holds them, returns the probabilities; called a second time where the first ran out
+        of the GPU's memory.
+    shape
+        Of the image (channel, x, y, z).
+    classes
+        Number of classes.
+    device
+        Where the network runs.
+    """
+    home = _home(shape, classes, device)
     try:
         return predict(home)
     except RuntimeError as error:
@@ -145,21 +176,40 @@ def predict_tensor(
     return predict(torch.device("cpu"))
 
 
-def _predict(
+@torch.inference_mode()
+def add_prediction(
     network: nn.Module,
     source: Tensor,
-    classes: int,
+    total: Tensor,
     window: SlidingWindow,
     device: torch.device,
-    amp: bool,
-    home: torch.device,
-) -> Tensor:
-    """Predict as `predict_volume` does, with the image and its probabilities held on the device `home`."""
+    amp: bool = False,
+    share: float = 1.0,
+) -> None:
+    """Add a network's class probabilities, times a share, to the sums of a volume, window by window.
+
+    So several networks are averaged in the memory that one takes.
+
+    Parameters
+    ----------
+    network
+        As for `predict_volume`.
+    source
+        The image (channel, x, y, z), on the device of `total`.
+    total
+        The sums (class, x, y, z), of `zeros`; changed in place.
+    window
+        How windows cover the volume.
+    device
+        Where the network runs.
+    amp
+        Automatic mixed precision, where the device has it.
+    share
+        What the probabilities are multiplied by.
+    """
     axes = window.normal_axes
-    total = _zeros(classes, source.shape[1:], axes[0], home)
-    source = source.to(home)
     half = half_precision(device) if amp else None
-    order = list(range(classes))
+    order = list(range(len(total)))
     for left, right in window.pairs:
         order[left], order[right] = right, left
     swapped = torch.tensor(order).to(device, non_blocking=True)
@@ -178,6 +228,8 @@ def _predict(
             axes = [2 + shown.index(RAS_AXES[name]) for name in names]
             mirrored = forward(windows.flip(axes)).flip(axes)
             summed += mirrored[:, swapped] if "right_left" in names else mirrored
+        if window.order is not None:
+            summed = summed[:, list(window.order)]
         return (summed / 2 ** len(along)).to(total.device)
 
     was_training = network.training
@@ -190,11 +242,10 @@ def _predict(
                 _as_stack(total, axis),
                 window,
                 window.windows_per_batch(device),
-                1 / len(axes),
+                share / len(axes),
             )
     finally:
         network.train(was_training)
-    return total
 
 
 def finite(values: Tensor | np.ndarray) -> bool:
@@ -213,19 +264,22 @@ def _as_stack(volume: Tensor, axis: int | None) -> Tensor:
     return volume[None] if axis is None else volume.movedim(axis + 1, 0)
 
 
-def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
+def _home(shape: Sequence[int], classes: int, device: torch.device) -> torch.device:
     """Choose where the image and its probabilities are held: on the GPU if they take at most half of it."""
-    needed = 4 * image[0].numel() * (len(image) + classes)
+    needed = 4 * math.prod(shape[1:]) * (shape[0] + classes)
     if device.type != "cuda":
         return device
     return torch.device("cpu") if needed > 0.5 * free_memory(device) else device
 
 
-def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:
+def zeros(
+    classes: int, shape: Sequence[int], window: SlidingWindow, device: torch.device
+) -> Tensor:
     """Return sums of probabilities (class, x, y, z), to begin with 0.
 
-    In memory a slice along `axis` lies in one piece, since slices are what is added.
+    In memory a slice lies in one piece for a network that sees slices, since slices are what is added.
     """
+    axis = window.normal_axes[0]
     if axis is None:
         return torch.zeros(classes, *shape, device=device)
     in_plane = [size for number, size in enumerate(shape) if number != axis]

@@ -1,0 +1,27 @@
+"""The checksum by which an image is known, whatever its file is called and whichever way its axes point."""
+
+import hashlib
+
+import numpy as np
+
+from segstudy.images.files import Image
+from segstudy.images.geometry import to_ras
+
+
+def image_checksum(image: Image) -> str:
+    """Compute a digest of shape and voxels of an image, or of a label map, once its axes point right, front and head.
+
+    Parameters
+    ----------
+    image
+        (channel, i, j, k), or a label map (i, j, k).
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    array = to_ras(image).array
+    digest = hashlib.blake2b(np.array(array.shape).tobytes(), digest_size=16)
+    digest.update(array)
+    return digest.hexdigest()

@@ -1,0 +1,210 @@
+"""The files of images that are predicted outside a study: probabilities, the record of what is finished, volumes."""
+
+import hashlib
+import json
+import threading
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segstudy.errors import InputError
+from segstudy.files import make_folder, parse_json, write_table, writing
+from segstudy.images.data_files import content_digest
+from segstudy.images.files import Image
+
+RECORD = ".predicted.jsonl"
+SUMMARY = "summary.csv"
+PROBABILITIES = "probabilities"
+"""The array in a file of probabilities, as nnU-Net calls it."""
+MOST_VALUE = 255
+"""Highest label value beside which probabilities are written: they have a volume a value."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Record what was predicted of an image.
+
+    Parameters
+    ----------
+    case
+        Name of the image.
+    key
+        Digest of all that decides the files: weights, settings, code, and the image's content.
+    weights
+        Digest of all that but the image.
+    sha256
+        File in the folder -> its SHA-256.
+    voxels
+        Structure -> how many voxels of it were predicted.
+    labels
+        Structure -> its label value.
+    voxel_ml
+        Volume of a voxel, in mL.
+    """
+
+    case: str
+    key: str
+    weights: str
+    sha256: Mapping[str, str]
+    voxels: Mapping[str, int]
+    labels: Mapping[str, int]
+    voxel_ml: float
+
+
+class Record:
+    """Keep in a folder what has been predicted there, a line an image, so that nothing finished is made again."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the record of a folder, where there is one; a line that a kill cut off counts for nothing."""
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
+        self._lock = threading.Lock()
+        text = self._file.read_bytes().decode(errors="replace") if self._file.is_file() else ""
+        self._cut_off = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
+            entry = _entry(line, str(self._file))
+            if entry is not None:
+                self.entries[entry.case] = entry
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / RECORD
+
+    def finished(self, case: str, key: str) -> bool:
+        """Tell whether the files of an image are there, made by this key and unchanged since."""
+        entry = self.entries.get(case)
+        return entry is not None and entry.key == key and self._unchanged(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Note that an image is finished; several writers may do so at a time."""
+        line = json.dumps(asdict(entry), sort_keys=True, ensure_ascii=False) + "\n"
+        with self._lock:
+            make_folder(self.folder)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}" if self._cut_off else line)
+            self._cut_off = False
+            self.entries[entry.case] = entry
+
+    def of_other_weights(self, weights: str) -> list[str]:
+        """List the images that are in the folder, predicted by other weights or settings than these."""
+        return sorted(
+            entry.case
+            for entry in self.entries.values()
+            if entry.weights != weights
+            and all((self.folder / name).is_file() for name in entry.sha256)
+        )
+
+    def write_summary(self) -> None:
+        """Write the volumes of all images whose files are there, `summary.csv`: a row a structure of an image."""
+        rows = [
+            {
+                "case": entry.case,
+                "structure": structure,
+                "label": entry.labels[structure],
+                "n_voxels": number,
+                "volume_ml": f"{number * entry.voxel_ml:.6g}",
+            }
+            for _, entry in sorted(self.entries.items())
+            if all((self.folder / name).is_file() for name in entry.sha256)
+            for structure, number in entry.voxels.items()
+        ]
+        if rows:
+            write_table(self.folder / SUMMARY, pd.DataFrame(rows))
+
+    def _unchanged(self, entry: Entry) -> bool:
+        try:
+            return all(_sha256(self.folder / name) == one for name, one in entry.sha256.items())
+        except OSError:
+            return False
+
+
+def entry_of(
+    case: str,
+    keys: tuple[str, str],
+    label: Image,
+    structures: Mapping[str, int],
+    files: Iterable[Path],
+) -> Entry:
+    """Return the entry of an image that is finished; keys: `Entry.key` and `Entry.weights`."""
+    counts = np.bincount(label.array.ravel(), minlength=max(structures.values()) + 1)
+    voxel_ml = float(abs(np.linalg.det(label.affine[:3, :3]))) / 1000
+    return Entry(
+        case,
+        *keys,
+        sha256={path.name: _sha256(path) for path in files},
+        voxels={name: int(counts[value]) for name, value in structures.items()},
+        labels=dict(structures),
+        voxel_ml=voxel_ml,
+    )
+
+
+def image_key(weights: str, case: str, paths: Sequence[Path]) -> str:
+    """Compute the key of an image's prediction, of that of weights and settings and of the content of its files."""
+    contents = [
+        content_digest(part, f"case {case}")
+        for path in paths
+        for part in (sorted(path.iterdir()) if path.is_dir() else [path])
+        if not part.is_dir()
+    ]
+    return hashlib.sha256(repr((weights, case, contents)).encode()).hexdigest()
+
+
+def check_values(structures: Mapping[str, int]) -> None:
+    """Raise InputError for label values beside which no probabilities are written."""
+    name = max(structures, key=structures.__getitem__)
+    if structures[name] > MOST_VALUE:
+        raise InputError(
+            f"--probabilities: structure {name} has the label value {structures[name]}; expected at most {MOST_VALUE}, since "
+            "the file has a volume a label value. Give smaller values by --structures"
+        )
+
+
+def write_probabilities(path: Path, probabilities: np.ndarray, values: Sequence[int]) -> None:
+    """Write class probabilities as nnU-Net does, `.npz` with (class, k, j, i), which `segstudy metrics` reads.
+
+    The same numbers give the same bytes. Memory is that of a class.
+
+    Parameters
+    ----------
+    path
+        Ends in `.npz`.
+    probabilities
+        (class, i, j, k); class 0 is the background. Written in half precision.
+    values
+        Label values of the classes 1, 2, ...: each goes to the place of its value, and what has none is 0.
+    """
+    places = {0: 0} | {value: index for index, value in enumerate(values, 1)}
+    shape = (max(places) + 1, *probabilities.shape[:0:-1])
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    # Without a time in it.
+    member = zipfile.ZipInfo(f"{PROBABILITIES}.npy")
+    member.compress_type = zipfile.ZIP_DEFLATED
+    with (
+        writing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", compresslevel=1) as archive,
+        archive.open(member, "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        nothing = np.zeros(shape[1:], "<f2")
+        for place in range(shape[0]):
+            index = places.get(place)
+            volume = nothing if index is None else probabilities[index].T.astype("<f2")
+            file.write(np.ascontiguousarray(volume))
+
+
+def _entry(line: str, where: str) -> Entry | None:
+    try:
+        content: Any = parse_json(line, where)
+        return Entry(**content)
+    except (InputError, TypeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,155 @@
+"""Prediction of images outside any study, into a folder that knows what is finished."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from segstudy.errors import InputError
+from segstudy.images.files import Image
+from segstudy.images.label_formats import LABEL_FORMATS, Colour
+from segstudy.infer import outputs, postprocess
+from segstudy.infer.batch import Predicted, members_of, predict_each
+from segstudy.infer.image import to_label_values
+from segstudy.infer.postprocess import Choice
+from segstudy.infer.predict import code_of, member_key, values_of
+from segstudy.log import log
+from segstudy.networks.weights import Trained
+
+if TYPE_CHECKING:
+    from segstudy.infer.ensemble import Ensemble
+
+
+@dataclass(frozen=True)
+class Files:
+    """Hold how the files of images outside any study are read and written.
+
+    Parameters
+    ----------
+    form
+        Of the labels, one of `label_formats.LABEL_FORMATS`.
+    spacing_mm
+        Voxel size of pictures along columns, rows and slices, which do not tell it.
+    probabilities
+        Whether class probabilities are written beside each label map.
+    colours
+        Of structures, in formats that have colours; those that lack get one by their place.
+    """
+
+    form: str = "nifti"
+    spacing_mm: Sequence[float] = ()
+    probabilities: bool = False
+    colours: Mapping[str, Colour] = field(default_factory=dict)
+
+
+NIFTI_FILES = Files()
+
+
+def predict_images(
+    trained: "Trained | Ensemble",
+    images: Mapping[str, Sequence[Path]],
+    structures: Mapping[str, int],
+    choices: Mapping[str, Choice],
+    device: torch.device,
+    output: Path,
+    files: Files = NIFTI_FILES,
+) -> None:
+    """Predict images outside any study: a file each in `output`, as soon as it is finished, and `summary.csv` with volumes.
+
+    An image whose files are there already, made by the same weights, settings and code of the same content, is not
+    predicted again; a record in the folder tells, and not a file's name.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings, or an ensemble of several.
+    images
+        Name -> one file for all channels, or one a channel.
+    structures
+        Structure -> value in the labels that are written.
+    choices
+        Structure -> post-processing.
+    device
+        Where the network runs.
+    output
+        The folder.
+    files
+        How files are read and written.
+
+    Raises
+    ------
+    InputError
+        At the end, for all images that cannot be predicted, which do not stop the others.
+    """
+    values = values_of(trained, structures, "--structures")
+    written = LABEL_FORMATS[files.form]
+    if files.probabilities:
+        outputs.check_values(structures)
+    record = outputs.Record(output)
+    key = _settings_key(trained, structures, choices, files)
+    left = {name: paths for name, paths in images.items() if not _there(record, key, name, paths)}
+    if len(left) < len(images):
+        log.info("%d of %d images are predicted already", len(images) - len(left), len(images))
+
+    def finish(name: str, predicted: Image | Predicted) -> None:
+        classes = predicted.classes if files.probabilities else predicted
+        kept = postprocess.apply(classes.array, choices, trained.structures)
+        label = Image(to_label_values(kept, values), classes.affine)
+        made = [output / f"{name}{written.suffix}"]
+        written.write(made[0], label, structures, images[name][0], files.colours)
+        if files.probabilities:
+            made.append(output / f"{name}.npz")
+            outputs.write_probabilities(made[1], predicted.probabilities, values)
+        keys = (outputs.image_key(key, name, images[name]), key)
+        record.add(outputs.entry_of(name, keys, label, structures, made))
+
+    try:
+        predict_each(
+            trained,
+            left,
+            device,
+            finish,
+            spacing_mm=files.spacing_mm,
+            probabilities=files.probabilities,
+        )
+    finally:
+        record.write_summary()
+    other = record.of_other_weights(key)
+    if other:
+        log.warning(
+            "%s: %d label files are of other weights or settings, %s the first; %s has their volumes, too",
+            output,
+            len(other),
+            other[0],
+            outputs.SUMMARY,
+        )
+
+
+def _there(record: outputs.Record, key: str, name: str, paths: Sequence[Path]) -> bool:
+    """Tell whether an image is predicted already; one that cannot be read is not, which its prediction will tell."""
+    if name not in record.entries:
+        return False
+    try:
+        return record.finished(name, outputs.image_key(key, name, paths))
+    except InputError:
+        return False
+
+
+def _settings_key(
+    trained: "Trained | Ensemble",
+    structures: Mapping[str, int],
+    choices: Mapping[str, Choice],
+    files: Files,
+) -> str:
+    """Compute the key of all that decides an image's files but the image: weights, settings, code."""
+    settings = (
+        [member_key(member) for member in members_of(trained)],
+        list(structures.items()),
+        sorted(name for name, choice in choices.items() if choice.keep_largest),
+        (files.form, tuple(files.spacing_mm), files.probabilities, sorted(files.colours.items())),
+        code_of(trained),
+    )
+    return hashlib.sha256(repr(settings).encode()).hexdigest()

@@ -1,0 +1,359 @@
+"""Bundles: one file with all that predicts, to hand on: one or more networks, their preprocessing, structures and colours.
+
+As a weights file, a bundle holds tensors and plain values alone, is read with `weights_only=True`, and so runs no code.
+A checksum over its content is told anew whenever it is read. Of a plug-in network it holds weights and the digest of
+its code; the code itself is named by whoever uses it.
+"""
+
+import glob
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segstudy import __version__, plugins
+from segstudy.cases import anonymous_name
+from segstudy.errors import InputError
+from segstudy.images.label_formats import Colour, colours_of
+from segstudy.log import log
+from segstudy.networks.members import check_alike
+from segstudy.networks.weights import (
+    Trained,
+    check_content,
+    content_of,
+    read_content,
+    trained_from,
+    write_content,
+)
+
+FORMAT = "segstudy bundle 1"
+KEPT = ("fold", "seed", "steps", "training", "validation", "images", "versions")
+"""What an anonymous bundle keeps of the provenance of weights, with digests for names of cases."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Hold the content of a bundle.
+
+    Parameters
+    ----------
+    members
+        Contents of weights files, with a name each.
+    card
+        The model card: Markdown, for people.
+    colours
+        Structure -> red, green, blue, from 0 to 255.
+    checksum
+        SHA-256 of the content.
+    """
+
+    members: Mapping[str, dict[str, Any]]
+    card: str
+    colours: Mapping[str, Colour]
+    checksum: str
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Hold trained networks that files and bundles hold.
+
+    Parameters
+    ----------
+    members
+        The networks.
+    names
+        Where each is from.
+    colours
+        Structure -> colour, of the bundles.
+    """
+
+    members: tuple[Trained, ...]
+    names: tuple[str, ...]
+    colours: Mapping[str, Colour]
+
+
+def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
+    """Load weights files and the members of bundles.
+
+    Parameters
+    ----------
+    words
+        Paths, or patterns of paths that the shell has left as they are.
+    used
+        References of the plug-ins that networks of them need.
+
+    Raises
+    ------
+    InputError
+        As `load_weights` and `read_bundle` do; for a pattern that matches nothing, and for a plug-in that none needs.
+    """
+    contents: dict[str, dict[str, Any]] = {}
+    colours: dict[str, Colour] = {}
+    for path in _paths(words):
+        content = read_content(path)
+        if content.get("format") == FORMAT:
+            bundle = bundle_of(content, path)
+            contents |= {f"{path}: {name}": one for name, one in bundle.members.items()}
+            colours |= bundle.colours
+        else:
+            check_content(content, path)
+            contents[str(path)] = content
+    return Loaded(tuple(_built(contents, used)), tuple(contents), colours)
+
+
+def trained_members(bundle: Bundle, used: Sequence[str] = ()) -> dict[str, Trained]:
+    """Build the networks of a bundle, by their names; used: references of the plug-ins that they need."""
+    return dict(zip(bundle.members, _built(bundle.members, used), strict=True))
+
+
+def _built(contents: Mapping[str, dict[str, Any]], used: Sequence[str]) -> list[Trained]:
+    needed = {name: _plugin_of(content) for name, content in contents.items()}
+    chosen = {name: _chosen(told, used) for name, told in needed.items() if told}
+    odd = [text for text in used if text not in chosen.values()]
+    if odd and chosen:
+        raise InputError(f"--plugin {odd[0]}: none of the weights needs it; leave it out")
+    # Where none needs one, the first file tells so.
+    rest = odd[0] if odd else None
+    return [
+        trained_from(content, name, plugin=chosen.get(name, rest))
+        for name, content in contents.items()
+    ]
+
+
+def read_bundle(path: Path | str) -> Bundle:
+    """Read a bundle; InputError where it is missing, damaged, truncated, or no bundle of segstudy."""
+    content = read_content(path)
+    if content.get("format") != FORMAT:
+        written = content.get("format")
+        raise InputError(f"{path}: {written or 'no format'} found; expected a {FORMAT!r} file")
+    return bundle_of(content, path)
+
+
+def bundle_of(content: Mapping[str, Any], path: Path | str) -> Bundle:
+    """Return the bundle of a file's content, once its checksum is found to be the one that it was written with."""
+    members, card, colours = (content.get(key) for key in ("members", "card", "colours"))
+    told = content.get("checksum")
+    found = checksum({key: value for key, value in content.items() if key != "checksum"})
+    whole = isinstance(members, dict) and isinstance(card, str) and isinstance(colours, dict)
+    if found != told or not whole or not members:
+        raise InputError(
+            f"{path}: its content has the checksum {found[:16]}, and was written with {str(told)[:16]}: the bundle is damaged or "
+            "was changed; get it again from where it came from"
+        )
+    return Bundle(members, card, {name: tuple(one) for name, one in colours.items()}, found)
+
+
+def checksum(value: Any) -> str:
+    """Compute the SHA-256 of tensors and plain values, in lists and dicts: names, kinds, shapes and numbers."""
+    digest = hashlib.sha256()
+    for part in _parts(value):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, dict):
+        yield f"dict {len(value)}\n".encode()
+        for key, one in value.items():
+            yield f"{key!r}\n".encode()
+            yield from _parts(one)
+    elif isinstance(value, list | tuple):
+        yield f"list {len(value)}\n".encode()
+        for one in value:
+            yield from _parts(one)
+    elif isinstance(value, torch.Tensor):
+        yield f"{value.dtype} {tuple(value.shape)}\n".encode()
+        # By its bytes, since numpy does not know all types that torch has.
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    else:
+        yield f"{value!r}\n".encode()
+
+
+def _paths(words: Sequence[str]) -> list[Path]:
+    """Return the files that words stand for, each once."""
+    paths: dict[Path, Path] = {}
+    for word in map(str, words):
+        found = [word]
+        if glob.has_magic(word) and not Path(word).exists():
+            found = sorted(glob.glob(word, recursive=True))
+            if not found:
+                raise InputError(f"--weights {word}: no file matches this pattern")
+        for path in map(Path, found):
+            if path.resolve() in paths:
+                log.warning("%s: named twice, and counted once", path)
+            paths.setdefault(path.resolve(), path)
+    return list(paths.values())
+
+
+def _plugin_of(content: Mapping[str, Any]) -> str | None:
+    """Return label and digest of the plug-in that a network needs to predict; None for one of segstudy's or nnU-Net's."""
+    used, model = content.get("plugins") or {}, content["model"]
+    if model.get("network") == "plugin":
+        return used.get("network", "a plug-in ?")
+    return used.get("trainer_class")
+
+
+def _chosen(told: str, used: Sequence[str]) -> str | None:
+    """Return which of the plug-ins given is the one told of, by the name of its file or module."""
+    if len(used) < 2:
+        return used[0] if used else None
+    label = plugins.reference(plugins.label_and_code(told)[0]).label
+    alike = [
+        text
+        for text in used
+        if label.partition(":")[0] == plugins.reference(text).label.partition(":")[0]
+    ]
+    return alike[0] if alike else None
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def bundle_content(
+    words: Sequence[str],
+    used: Sequence[str] = (),
+    card: str = "",
+    colours: Mapping[str, Colour] | None = None,
+    anonymous: bool = False,
+) -> dict[str, Any]:
+    """Return the content of a bundle of weights files, or of bundles.
+
+    Parameters
+    ----------
+    words
+        As `load_members` has them.
+    used
+        References of the plug-ins that the networks need; their code does not go into the bundle.
+    card
+        The model card, as Markdown; empty: one of what the weights record.
+    colours
+        Structure -> colour.
+    anonymous
+        Whether digests stand for the names of cases.
+
+    Raises
+    ------
+    InputError
+        For members that are no ensemble, for colours of other structures, and where a name of a case would be left.
+    """
+    loaded = load_members(words, used)
+    check_alike(loaded.members, loaded.names)
+    structures = loaded.members[0].structures
+    odd = sorted(set(colours or {}) - set(structures))
+    if odd:
+        raise InputError(f"--colours: {odd[0]}; expected names of {', '.join(structures)}")
+    members: dict[str, dict[str, Any]] = {}
+    for trained in loaded.members:
+        member = content_of(trained)
+        if anonymous:
+            member = _anonymous(member)
+        name = member_name(member)
+        again = sum(other.partition(" (")[0] == name for other in members)
+        members[f"{name} ({again + 1})" if again else name] = member
+    content = {
+        "format": FORMAT,
+        "version": __version__,
+        "members": members,
+        "card": card or written_card(members),
+        "colours": {
+            name: list(colour)
+            for name, colour in colours_of(
+                structures, {**loaded.colours, **(colours or {})}
+            ).items()
+        },
+    }
+    return {**content, "checksum": checksum(content)}
+
+
+def write_bundle(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write what `bundle_content` returned, atomically; equal content gives equal bytes."""
+    write_content(path, content)
+
+
+def member_name(member: Mapping[str, Any]) -> str:
+    """Return what a member is called: network, fold and seed."""
+    known = member["provenance"]
+    parts = [f"{key} {known[key]}" for key in ("fold", "seed") if known.get(key) is not None]
+    return ", ".join([str(member["model"].get("network")), *parts])
+
+
+def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a model card of what the weights record, as Markdown: what it segments, on what it was trained, what is not known."""
+    first = next(iter(members.values()))
+    spacings = {tuple(member["plan"]["spacing_mm"]) for member in members.values()}
+    seen = {
+        key: {name for member in members.values() for name in member["provenance"].get(key) or ()}
+        for key in ("training", "validation")
+    }
+    pairs = ", ".join(" and ".join(pair) for pair in first["left_right_pairs"])
+    lines = [
+        "# Model card",
+        "",
+        f"Segments: {', '.join(first['structures'])}.",
+        f"Sees: {', '.join(first['channels'])}, resampled to voxels of "
+        + " or ".join(" x ".join(f"{size:g}" for size in one) for one in sorted(spacings))
+        + " mm.",
+        *([f"Left and right: {pairs}."] if pairs else []),
+        "",
+        f"Members, whose probabilities are averaged: {len(members)}."
+        if len(members) > 1
+        else "One network.",
+        "",
+        *(f"- {name}" for name in members),
+        "",
+        f"Trained on {len(seen['training'])} cases; {len(seen['validation'] - seen['training'])} further ones were held out to "
+        "choose weights or post-processing.",
+        f"Written by segstudy {__version__}.",
+        "",
+        "Not stated here: where the scans are from, how well it does on others, what it must not be used for. Whoever hands this "
+        "bundle on should say so (`segstudy bundle --card FILE`).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _anonymous(member: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a weights file with digests for names of cases; InputError where a name is left elsewhere."""
+    known = member["provenance"]
+    if known.get("anonymous"):
+        return member
+    names = {*(known.get("training") or ()), *(known.get("validation") or ())}
+    kept = {key: known[key] for key in KEPT if key in known}
+    for key in ("training", "validation"):
+        kept[key] = sorted(map(anonymous_name, kept.get(key) or ()))
+    kept["images"] = {
+        anonymous_name(name): digest for name, digest in (kept.get("images") or {}).items()
+    }
+    before = (known.get("initial_weights") or {}).get("images") or {}
+    if before:
+        kept["initial_weights"] = {
+            "images": {digest: anonymous_name(name) for digest, name in before.items()}
+        }
+    kept["anonymous"] = True
+    changed = {**member, "provenance": kept}
+    cases = names | {name.partition("/")[2] for name in names}
+    left = next((text for text in _texts(changed) if text in cases), None)
+    if left is not None:
+        raise InputError(
+            f"--anonymous: the name of case {left!r} stands in the settings or the plan of the weights, too; rename the case or "
+            "leave --anonymous out"
+        )
+    return changed
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            if key != "state":
+                yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, str):
+        yield value

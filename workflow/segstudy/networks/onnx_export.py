@@ -1,0 +1,210 @@
+"""Networks as ONNX files, each with a JSON that says how its input is made and what its output means.
+
+A file holds the network alone, on one window: reading, resampling, normalising and joining windows are no layers. The
+JSON tells them in full, so that a program without segstudy, or without Python, can follow. What a file computes is
+compared with the network by ONNX Runtime before it is handed out.
+"""
+
+import hashlib
+import importlib
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segstudy import __version__
+from segstudy.errors import InputError
+from segstudy.files import write_json, writing_folder
+from segstudy.networks.weights import Trained
+from segstudy.networks.window import SIGMA
+
+CLOSE = 1e-4
+"""Largest difference of probabilities between ONNX Runtime on a CPU and the network itself."""
+OPSET = 18
+
+
+def export(members: Mapping[str, Trained], folder: Path, colours: Mapping[str, Any]) -> list[Path]:
+    """Write each network as `<name>.onnx`, with `<name>.json` beside it.
+
+    Parameters
+    ----------
+    members
+        Name -> network.
+    folder
+        Is replaced as a whole.
+    colours
+        Structure -> red, green, blue.
+
+    Returns
+    -------
+    list
+        The network files.
+
+    Raises
+    ------
+    InputError
+        Where the extra `onnx` is not installed, where a network cannot be exported, and where the file gives other
+        numbers than the network.
+    """
+    runtime = _library("onnxruntime")
+    _library("onnx")
+    with writing_folder(folder) as temporary:
+        for number, (name, trained) in enumerate(members.items()):
+            file = temporary / f"{file_name(number, trained)}.onnx"
+            _write(file, name, trained)
+            apart = _apart(runtime, file, trained)
+            if not apart <= CLOSE:
+                raise InputError(
+                    f"{name}: ONNX Runtime's probabilities differ by {apart:.2g} from those of the network; expected at most "
+                    f"{CLOSE:g}: this network cannot be handed out as ONNX"
+                )
+            described = description(name, trained, colours)
+            described |= {
+                "file": file.name,
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            }
+            described["largest_difference"] = (
+                f"{apart:.1e} of a probability, in ONNX Runtime on a CPU"
+            )
+            write_json(file.with_suffix(".json"), described)
+    return sorted(folder.glob("*.onnx"))
+
+
+def file_name(number: int, trained: Trained) -> str:
+    """Return what the files of a member are called: its number, network, fold and seed."""
+    known = trained.provenance
+    parts = [f"{key}-{known[key]}" for key in ("fold", "seed") if known.get(key) is not None]
+    return "-".join([f"{number + 1:02d}", trained.model.network, *parts])
+
+
+def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the input of a network is made and what its output means, as plain values."""
+    model, plan = trained.model, trained.plan
+    nnunet = model.network == "nnunet"
+    axes = {
+        True: ["z", "y", "x"][-len(trained.patch_size) :],
+        False: ["right", "front", "head"]
+        if getattr(model, "dims", 3) == 3
+        else ["first", "second"],
+    }[nnunet]
+    kept = plan.get("channels")
+    channels = list(trained.channels) if kept is None else [trained.channels[one] for one in kept]
+    steps = (
+        [
+            "as nnU-Net's own preprocessing does, by `preprocessing.plans` and `preprocessing.configuration`; axes z, y, x",
+        ]
+        if nnunet
+        else [
+            "turn the axes so that they point to the right, to the front and to the head (RAS)",
+            f"crop: {plan['crop']}, with a margin of {plan['margin_mm']:g} mm (none: the whole image)",
+            "clip CT values to -1024..3071 HU"
+            if plan["normalise"] == "ct"
+            else "keep a zero background at 0",
+            f"resample to voxels of {' x '.join(f'{size:g}' for size in plan['spacing_mm'])} mm by cubic splines; along an axis "
+            f"more than {plan['anisotropy_threshold']:g} times coarser than the others, by the nearest slice",
+            "for each channel: clip to low..high, subtract mean, divide by sd (`preprocessing.intensities`)"
+            if plan["normalise"] == "ct"
+            else "for each channel: subtract its mean, divide by its standard deviation, over the voxels that are not background, "
+            "where at least a tenth of the image is 0; background stays 0",
+        ]
+    )
+    planes = list(getattr(model, "planes", ()))
+    infer = model.infer
+    return {
+        "format": "segstudy onnx 1",
+        "segstudy": __version__,
+        "member": name,
+        "input": {
+            "name": "image",
+            "type": "float32",
+            "shape": ["batch", len(channels), *trained.patch_size],
+            "channels": channels,
+            "axes": axes,
+            **({"planes": planes} if getattr(model, "dims", 3) == 2 else {}),
+        },
+        "output": {
+            "name": "logits",
+            "type": "float32",
+            "shape": ["batch", 1 + len(trained.structures), *trained.patch_size],
+            "classes": ["background", *trained.structures],
+            "activation": "softmax over axis 1",
+        },
+        "preprocessing": {"steps": steps, **plan},
+        "windows": {
+            "patch_size": list(trained.patch_size),
+            "overlap": infer.overlap,
+            "gaussian_sigma_of_patch": SIGMA,
+            "mirror_axes": list(getattr(infer, "mirror_axes", ())),
+            "padding": 0,
+        },
+        "postprocessing": {
+            "resampling": "probabilities to the image's own grid by cubic convolution, then the highest",
+            "keep_largest_component": infer.keep_largest_component,
+        },
+        "left_right_pairs": [list(pair) for pair in trained.left_right_pairs],
+        "colours": {key: list(value) for key, value in colours.items()},
+    }
+
+
+def _library(name: str):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"--onnx needs {name}, which cannot be imported here ({error}); install it: pip install 'segstudy[onnx]'"
+        ) from None
+
+
+def _example(trained: Trained) -> torch.Tensor:
+    """Return two windows of noise, the same each time."""
+    kept = trained.plan.get("channels")
+    channels = len(trained.channels if kept is None else kept)
+    draw = np.random.default_rng(0)
+    return torch.from_numpy(
+        draw.standard_normal((2, channels, *trained.patch_size)).astype(np.float32)
+    )
+
+
+def _write(file: Path, name: str, trained: Trained) -> None:
+    """Export a network; raise InputError with torch's own reason where it cannot."""
+    network = trained.network.cpu().eval()
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (_example(trained),),
+                str(file),
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except (
+        Exception
+    ) as error:  # whatever torch, or code of others, raises for what it cannot export
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"{name}: network {trained.model.network} cannot be exported as ONNX ({type(error).__name__}: {reason}); hand it on "
+            "as a bundle, without --onnx"
+        ) from None
+    finally:
+        noisy.setLevel(level)
+
+
+def _apart(runtime, file: Path, trained: Trained) -> float:
+    """Return the largest difference of probabilities between ONNX Runtime on the CPU and the network, on windows of noise."""
+    windows = _example(trained)
+    with torch.no_grad():
+        expected = trained.network(windows).float().softmax(1).numpy()
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"image": windows.numpy()})
+    return float(np.abs(torch.from_numpy(logits).softmax(1).numpy() - expected).max())
