@@ -28,6 +28,7 @@ from segstudy.jobs.code import (
     audit_code,
     code_of_measured,
     digest,
+    ensemble_code,
     measuring_code,
     prediction_code,
     training_code,

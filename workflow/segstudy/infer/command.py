@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -418,7 +419,10 @@ def _load(options: argparse.Namespace):
     members = loaded.members
     if options.settings is not None:
         # Each by its own type: nnU-Net's networks know other settings than ours.
-        asked = [from_json(type(one.model.infer), options.settings) for one in members]
+        texts = _settings_of(options.settings, len(members))
+        asked = [
+            from_json(type(one.model.infer), text) for one, text in zip(members, texts, strict=True)
+        ]
         members = tuple(
             replace(one, model=one.model.model_copy(update={"infer": own}))
             for one, own in zip(members, asked, strict=True)
@@ -447,6 +451,18 @@ def _load(options: argparse.Namespace):
     if len(members) > 1:
         log.info("an ensemble of %d: their probabilities are averaged", len(members))
     return trained, device, loaded.colours
+
+
+def _settings_of(text: str, members: int) -> list[str]:
+    """Return the settings of each member, of one object for all or a list with one each."""
+    given = parse_json(text, "--settings") if text.lstrip().startswith("[") else None
+    if given is None:
+        return [text] * members
+    if len(given) != members:
+        raise InputError(
+            f"--settings: {len(given)} in the list; expected one for each of {members} weights"
+        )
+    return [json.dumps(one) for one in given]
 
 
 def _table(text: str) -> tuple[str, Path, Path | None]:

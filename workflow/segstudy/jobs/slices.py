@@ -5,7 +5,7 @@ import json
 from segstudy import prediction_files
 from segstudy.files import file_checksum
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_synth, learns_from_files, seen_datasets
+from segstudy.jobs.targets import is_synth, learns_from_files, members_of, seen_datasets
 from segstudy.paths import state_of
 from segstudy.study import (
     ExternalSettings,
@@ -14,6 +14,7 @@ from segstudy.study import (
     MeasureSettings,
     PredictionSettings,
     ResampleSettings,
+    Settings,
     SplitSettings,
     Study,
     TissueSettings,
@@ -153,6 +154,17 @@ def initial_weights(study: Study, model: str) -> str:
     """Return the checksum of the weights that a model starts from; empty for one that starts from fresh ones."""
     path = getattr(study.models[model], "initial_weights", None)
     return file_checksum(path) if path else ""
+
+
+def member_settings(study: Study, model: str) -> list[Settings]:
+    """Return how each of an ensemble's networks predicts, in the order of its weights."""
+    return [study.models[member].infer for member, _ in members_of(study, model)]
+
+
+def member_plugins(study: Study, model: str) -> list[str]:
+    """Return the options that name the plug-ins of an ensemble's members."""
+    options = [plugin_option(study, member) for member in study.models[model].members]
+    return [word for option in dict.fromkeys(map(tuple, options)) for word in option]
 
 
 def plugin_option(study: Study, model: str) -> list[str]:

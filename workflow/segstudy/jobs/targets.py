@@ -46,6 +46,15 @@ def trained_models(study: Study, among: Iterable[str] | None = None) -> list[str
     return trained if among is None else [name for name in among if name in trained]
 
 
+def members_of(study: Study, model: str) -> list[tuple[str, int]]:
+    """Return the models, each with each of its seeds, that predict together as an ensemble."""
+    return [
+        (member, seed)
+        for member in study.models[model].members
+        for seed in study.models[member].seeds
+    ]
+
+
 def trained_file(study: Study, model: str) -> str:
     """Return the name of the file that holds what a model has learned."""
     return "trained.tar" if study.models[model].trainer == "plugin" else "weights.pt"

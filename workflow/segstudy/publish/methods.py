@@ -23,6 +23,7 @@ from segstudy.publish.words import listing, plain
 from segstudy.study import (
     Augmentation,
     Dataset,
+    EnsembleModel,
     ExternalModel,
     Loss,
     Model,
@@ -170,6 +171,8 @@ def _training(results: Results) -> str:
             text.append(_nnunet(results, name, model, runs[name]))
         if isinstance(model, ExternalModel):
             text.append(_external(look, name, model))
+        if isinstance(model, EnsembleModel):
+            text.append(_ensemble(results, name, model))
         if isinstance(model, PredictionsModel):
             text.append(_predictions(results, name, model))
         if isinstance(model, PluginTrainerModel):
@@ -210,6 +213,17 @@ def _fine_tuned(name: str, model: Model | NnunetModel, runs: list[dict]) -> str:
     return (
         f"{text}. WARNING: these weights do not tell by checksums which images they were trained on, so whether tested cases are "
         "among them is not known here."
+    )
+
+
+def _ensemble(results: Results, name: str, model: EnsembleModel) -> str:
+    """Describe models that predict together."""
+    look, study = results.look, results.study
+    networks = sum(len(study.models[member].seeds) for member in model.members)
+    return (
+        f"{look.model(name)} is the ensemble of {listing([look.model(member) for member in model.members])} "
+        f"[[lakshminarayanan2017]]: in each fold, the class probabilities of its {count(networks, 'network')}"
+        f"{', all seeds among them,' if networks > len(model.members) else ''} were averaged with equal weights."
     )
 
 

@@ -26,7 +26,7 @@ from segstudy.publish.methods import devices, methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, plain
-from segstudy.study import Study, StudyModel, UntrainedModel
+from segstudy.study import EnsembleModel, Study, StudyModel, UntrainedModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
@@ -485,6 +485,8 @@ def _best_mean(shown_metric: Metric) -> str:
 
 def _suspects(model: StudyModel) -> str:
     """Name what to look at where a model is next to nothing."""
+    if isinstance(model, EnsembleModel):
+        return "its members"
     if isinstance(model, UntrainedModel):
         return "the values of its labels, and at which way its images lie"
     return "its loss, its learning rate and the labels' values"

@@ -508,6 +508,7 @@ def _replacements(
 NOT_SEARCHED = {
     "external": "trainer: external trains nothing, so there is nothing to search; leave grid_search out",
     "predictions": "trainer: predictions trains nothing, so there is nothing to search; leave grid_search out",
+    "ensemble": "trainer: ensemble trains nothing, so there is nothing to search; leave grid_search out",
     "plugin": "a trainer of your own leaves no history of validation, so there is nothing to choose by; "
     "give each value a model of its own",
 }

@@ -124,6 +124,8 @@ def run(options: argparse.Namespace) -> None:
 
     settings = study.from_json(study.TrainSettings, options.settings)
     trainer = settings.model.trainer
+    if trainer == "ensemble":
+        raise InputError("trainer: ensemble trains nothing; its members are trained")
     if trainer in ("external", "predictions"):
         raise InputError(
             f"trainer: {trainer} trains nothing; `segstudy infer --{trainer}` reads or runs it"
