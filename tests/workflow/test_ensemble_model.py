@@ -43,7 +43,7 @@ def test_its_labels_are_those_of_the_mean_probability_of_the_folds_networks(fini
             image = finished.data / f"{file.name}"
             given = [steps.read(member, [image]) for member in members]
             mean = sum(
-                steps.probabilities(member, array, torch.device("cpu")).float()
+                np.asarray(steps.probabilities(member, array, torch.device("cpu")), np.float32)
                 for member, (array, _) in zip(members, given, strict=True)
             ) / len(members)
             expected = steps.restore(mean, given[0][1]).array
