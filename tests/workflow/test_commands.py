@@ -40,6 +40,7 @@ SKIPPED = {
     r"path=DIR": "needs data under agreement",
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
+    r"bundle .*--onnx": "needs the extra onnx",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
     r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the README lists",
@@ -258,6 +259,15 @@ def prepare(folder: Path, command: str) -> None:
             write_splits(
                 folder / "splits.tsv", [Split("NAME", name, name, n) for n, name in enumerate("ab")]
             )
+    if "fold-*/seed-*/weights.pt" in command or "model.bundle" in command:
+        for fold in (0, 1):
+            weights = folder / f"fold-{fold}/seed-0/weights.pt"
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            write_weights(weights, ["heart"], ["ct"])
+        (folder / "card.md").write_text("# Hearts\n")
+        (folder / "scans.csv").write_text("case,image\none,scans/one.nii.gz\n")
+        bundle = ["bundle", "--weights", "fold-*/seed-*/weights.pt", "--output", "model.bundle"]
+        subprocess.run([sys.executable, "-m", "segstudy", *bundle], cwd=folder, check=True)
     if command.startswith("segstudy download audit"):
         raw = folder / "raw"
         for name in ("imagesTr", "labelsTr"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark_runs import run_quickly
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label
 from segstudy.infer import ensemble as together
@@ -207,3 +208,11 @@ def test_a_leak_of_any_member_is_refused(tmp_path, write_weights):
         refuse_leaks(trained, 1, "s", ["e"])
     # Post-processing is chosen on cases that all of them had on the training side.
     assert choice_names(trained) == ["s/a"]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_benchmark_runs():
+    run = run_quickly("ensemble")
+    assert run.returncode == 0, run.stderr
+    assert "target memory of five beside one: " in run.stdout

@@ -18,6 +18,9 @@ images outside any study:
   segstudy infer --weights weights.pt --output predictions scans/
   segstudy infer --weights weights.pt --output predictions --format dicom-seg patient_1/series_3/
   segstudy infer --weights weights.pt --plugin my_net.py --output predictions scans/
+several networks as one, whose probabilities are averaged; and a bundle of them (`segstudy bundle`):
+  segstudy infer --weights 'fold-*/seed-*/weights.pt' --output predictions --probabilities scans/
+  segstudy infer --weights model.bundle --output predictions scans.csv
 the tested cases of a study's fold (the workflow calls this):
   segstudy infer --weights weights.pt --output DIR --cases cases.tsv --dataset NAME \\
     --splits splits.tsv --fold 0 --structures '{"heart": 2}' --training-cases NAME=cases.tsv

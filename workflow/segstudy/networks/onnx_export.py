@@ -7,9 +7,11 @@ compared with the network by ONNX Runtime before it is handed out.
 
 import hashlib
 import importlib
+import io
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,8 @@ def export(members: Mapping[str, Trained], folder: Path, colours: Mapping[str, A
         numbers than the network.
     """
     runtime = _library("onnxruntime")
-    _library("onnx")
+    for name in ("onnx", "onnxscript"):  # which torch imports
+        _library(name)
     with writing_folder(folder) as temporary:
         for number, (name, trained) in enumerate(members.items()):
             file = temporary / f"{file_name(number, trained)}.onnx"
@@ -104,8 +107,9 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
             "clip CT values to -1024..3071 HU"
             if plan["normalise"] == "ct"
             else "keep a zero background at 0",
-            f"resample to voxels of {' x '.join(f'{size:g}' for size in plan['spacing_mm'])} mm by cubic splines; along an axis "
-            f"more than {plan['anisotropy_threshold']:g} times coarser than the others, by the nearest slice",
+            f"resample to voxels of {' x '.join(f'{size:g}' for size in plan['spacing_mm'])} mm by cubic splines, between grids "
+            "that share their outer edges, after a Gaussian along axes that get coarser; along an axis more than "
+            f"{plan['anisotropy_threshold']:g} times coarser than the next one, by the nearest slice",
             "for each channel: clip to low..high, subtract mean, divide by sd (`preprocessing.intensities`)"
             if plan["normalise"] == "ct"
             else "for each channel: subtract its mean, divide by its standard deviation, over the voxels that are not background, "
@@ -121,7 +125,7 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
         "input": {
             "name": "image",
             "type": "float32",
-            "shape": ["batch", len(channels), *trained.patch_size],
+            "shape": [1, len(channels), *trained.patch_size],
             "channels": channels,
             "axes": axes,
             **({"planes": planes} if getattr(model, "dims", 3) == 2 else {}),
@@ -129,7 +133,7 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
         "output": {
             "name": "logits",
             "type": "float32",
-            "shape": ["batch", 1 + len(trained.structures), *trained.patch_size],
+            "shape": [1, 1 + len(trained.structures), *trained.patch_size],
             "classes": ["background", *trained.structures],
             "activation": "softmax over axis 1",
         },
@@ -160,12 +164,12 @@ def _library(name: str):
 
 
 def _example(trained: Trained) -> torch.Tensor:
-    """Return two windows of noise, the same each time."""
+    """Return a window of noise, the same each time."""
     kept = trained.plan.get("channels")
     channels = len(trained.channels if kept is None else kept)
     draw = np.random.default_rng(0)
     return torch.from_numpy(
-        draw.standard_normal((2, channels, *trained.patch_size)).astype(np.float32)
+        draw.standard_normal((1, channels, *trained.patch_size)).astype(np.float32)
     )
 
 
@@ -176,7 +180,7 @@ def _write(file: Path, name: str, trained: Trained) -> None:
     level = noisy.level
     noisy.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
@@ -184,9 +188,10 @@ def _write(file: Path, name: str, trained: Trained) -> None:
                 str(file),
                 input_names=["image"],
                 output_names=["logits"],
-                dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
                 opset_version=OPSET,
-                dynamo=False,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
             )
     except (
         Exception

@@ -1,0 +1,308 @@
+"""Bundles: what goes in comes out, nothing runs, damage is told, names stay at home; and ONNX, where it is installed."""
+
+import json
+import pickletools
+import shutil
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segstudy.cases import anonymous_name
+from segstudy.cli import main
+from segstudy.errors import InputError
+from segstudy.images.plan import Plan
+from segstudy.networks import build, onnx_export
+from segstudy.networks.bundle import load_members, read_bundle
+from segstudy.networks.weights import Trained, save_weights
+from segstudy.study import EnetModel, PluginModel, UnetModel
+
+PLUGIN = Path(__file__).resolve().parents[3] / "resources" / "plugins" / "residual_net.py"
+PATCH = (16, 16, 8)
+
+
+def write(path, seed=0, model=None, structures=("liver", "tumour")):
+    """A network with fresh weights, which knows two training cases and their images."""
+    torch.manual_seed(seed)
+    model = model or UnetModel(network="unet", channels=(4, 8), patch_size=PATCH, device="cpu")
+    plan = Plan((1.0, 1.0, 2.0), "none", 0, "zscore", 3, None, (), (20, 20, 10)).to_dict()
+    spacing = (1.0, 1.0, 2.0)[: model.dims]
+    network = build(model, 1, 1 + len(structures), PATCH[: model.dims], spacing)
+    provenance = {
+        "fold": seed,
+        "seed": 3,
+        "training": ["site/Anna", "site/Bo"],
+        "validation": ["site/Cy"],
+        "images": {"site/Anna": "a1", "site/Bo": "b2", "site/Cy": "c3"},
+    }
+    trained = Trained(network, model, structures, ("ct",), plan, PATCH[: model.dims], provenance)
+    save_weights(path, trained)
+    network.eval()
+    return trained
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for fold in (0, 1):
+        (tmp_path / f"fold-{fold}").mkdir()
+        write(tmp_path / f"fold-{fold}" / "weights.pt", fold)
+    return tmp_path
+
+
+def test_what_goes_in_comes_out(folder, capsys):
+    (folder / "card.md").write_text("# Ours\n\nNot for children.\n")
+    words = ["--weights", "fold-*/weights.pt", "--output", "m.bundle", "--card", "card.md"]
+    assert main(["bundle", *words, "--colours", '{"tumour": "#ff0000"}']) == 0
+    assert "m.bundle: 2 networks, checksum" in capsys.readouterr().out
+    bundle = read_bundle(folder / "m.bundle")
+    assert list(bundle.members) == ["unet, fold 0, seed 3", "unet, fold 1, seed 3"]
+    assert bundle.card == "# Ours\n\nNot for children.\n"
+    assert bundle.colours == {"liver": (230, 159, 0), "tumour": (255, 0, 0)}
+    loaded = load_members(["m.bundle"])
+    separate = load_members(["fold-0/weights.pt", "fold-1/weights.pt"])
+    for one, other in zip(loaded.members, separate.members, strict=True):
+        for name, tensor in one.network.state_dict().items():
+            assert torch.equal(tensor, other.network.state_dict()[name])
+        same = {"network": None}
+        assert replace(one, **same) == replace(other, **same)
+    assert main(["bundle", "--show", "m.bundle"]) == 0
+    shown = capsys.readouterr().out
+    assert "Not for children." in shown
+    assert "unet, fold 1, seed 3: liver, tumour; trained on 3 cases, 3 of them known by" in shown
+
+
+def test_the_same_weights_give_the_same_bytes_and_a_card(folder):
+    for name in ("a", "b"):
+        assert main(["bundle", "--weights", "fold-*/weights.pt", "--output", name]) == 0
+    assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
+    # A bundle of a bundle is that bundle.
+    assert main(["bundle", "--weights", "a", "--output", "c"]) == 0
+    assert (folder / "a").read_bytes() == (folder / "c").read_bytes()
+    card = read_bundle("a").card
+    assert "Segments: liver, tumour." in card
+    assert "Trained on 2 cases; 1 further ones" in card
+    assert "What it must not be used for".lower() in card.lower()
+
+
+def test_there_is_no_code_in_it(folder):
+    """Of all that pickle could call, the file names the making of tensors and dicts alone."""
+    assert main(["bundle", "--weights", "fold-*/weights.pt", "--output", "m"]) == 0
+    assert isinstance(torch.load("m", weights_only=True), dict)
+    with zipfile.ZipFile("m") as archive:
+        name = next(one for one in archive.namelist() if one.endswith("data.pkl"))
+        found = {
+            argument
+            for code, argument, _ in pickletools.genops(archive.read(name))
+            if code.name == "GLOBAL"
+        }
+    assert found <= {
+        "torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage",
+        "torch LongStorage",
+    }  # fmt: skip
+
+
+def test_a_damaged_bundle_is_told(folder, capsys):
+    assert main(["bundle", "--weights", "fold-*/weights.pt", "--output", "m"]) == 0
+    content = Path("m").read_bytes()
+    cases = {"empty": b"", "truncated": content[: len(content) // 2], "short": content[:-100]}
+    for number, place in enumerate(np.linspace(10, len(content) - 30, 15).astype(int)):
+        changed = bytearray(content)
+        changed[place] ^= 0xFF
+        cases[f"byte-{number}"] = bytes(changed)
+    refused = 0
+    for name, damaged in cases.items():
+        Path(name).write_bytes(damaged)
+        try:
+            bundle = read_bundle(name)
+        except InputError as error:
+            refused += 1
+            assert str(error).startswith(f"{name}: ")
+            assert "damaged" in str(error) or "expected a" in str(error)
+        else:  # a byte that nothing hangs on, as padding between the parts of the file
+            assert bundle.checksum == read_bundle("m").checksum
+    assert refused > 9
+    assert main(["infer", "--weights", "truncated", "--output", "out", "scan.nii.gz"]) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_number_that_was_changed_is_told(folder):
+    """Written anew by torch, so that the file itself is whole."""
+    assert main(["bundle", "--weights", "fold-*/weights.pt", "--output", "m"]) == 0
+    content = torch.load("m", weights_only=True)
+    next(iter(content["members"].values()))["state"]["heads.0.bias"][0] += 1e-6
+    torch.save(content, "changed")
+    with pytest.raises(InputError, match=r"changed: its content has the checksum .* was changed"):
+        read_bundle("changed")
+
+
+def test_anonymous_bundles_name_nobody_and_know_everybody(folder):
+    assert main(["bundle", "--weights", "fold-0/weights.pt", "--output", "m", "--anonymous"]) == 0
+    content = Path("m").read_bytes()
+    for name in (b"Anna", b"site/Bo", b"Cy"):
+        assert name not in content
+    (member,) = load_members(["m"]).members
+    known = member.provenance
+    assert known["training"] == sorted(map(anonymous_name, ["site/Anna", "site/Bo"]))
+    assert set(known["images"].values()) == {"a1", "b2", "c3"}
+    from segstudy.infer.predict import choice_names, refuse_leaks
+
+    refuse_leaks(member, 0, "site", ["Dora"])
+    for name in ("Anna", "Cy"):
+        with pytest.raises(InputError, match=f"site/{name}, which the weights were trained on"):
+            refuse_leaks(member, 0, "site", ["Dora", name])
+    assert choice_names(member) == []
+
+
+def test_a_name_that_would_be_left_is_told(folder, capsys):
+    write(folder / "named.pt", structures=("liver", "Anna"))
+    assert main(["bundle", "--weights", "named.pt", "--output", "m", "--anonymous"]) == 1
+    assert "the name of case 'Anna' stands in the settings" in capsys.readouterr().err
+    assert not Path("m").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--weights", "none-*.pt", "--output", "m"], "no file matches this pattern"),
+        (["--weights", "fold-0/weights.pt"], "nothing to write"),
+        (["--weights", "fold-0/weights.pt", "lung.pt", "--output", "m"], "structures lung, tumour"),
+        (["--weights", "fold-0/weights.pt", "--output", "fold-1"], "fold-1: a folder"),
+        (["--weights", "fold-0/weights.pt", "--output", "m", "--card", "no.md"], "not readable"),
+        (
+            ["--weights", "fold-0/weights.pt", "--output", "m", "--colours", '{"lung": "red"}'],
+            "lung; expected names of liver, tumour",
+        ),
+        (
+            ["--weights", "fold-0/weights.pt", "--output", "m", "--colours", '{"liver": "rot"}'],
+            "'rot' is no colour",
+        ),
+        (
+            ["--weights", "fold-0/weights.pt", "--output", "m", "--plugin", str(PLUGIN)],
+            "needs no plug-in",
+        ),
+        (["--show", "fold-0/weights.pt"], "expected a 'segstudy bundle 1' file"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said(folder, capsys, words, said):
+    write(folder / "lung.pt", structures=("lung", "tumour"))
+    assert main(["bundle", *words]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not Path("m").exists()
+
+
+def test_a_plugin_is_named_by_whoever_uses_the_bundle(folder, capsys):
+    shutil.copy(PLUGIN, "my_net.py")
+    own = {"network": "plugin", "network_plugin": "my_net.py", "patch_size": PATCH}
+    write(folder / "own.pt", model=PluginModel(**own, device="cpu"))
+    words = ["--weights", "own.pt", "fold-0/weights.pt", "--output", "m"]
+    assert main(["bundle", *words]) == 1
+    assert "holds no code itself; name the plug-in's file" in capsys.readouterr().err
+    assert main(["bundle", *words, "--plugin", "my_net.py"]) == 0
+    assert b"def forward" in Path("my_net.py").read_bytes()
+    assert b"def forward" not in Path("m").read_bytes()
+    with pytest.raises(InputError, match="name the plug-in's file or module: --plugin FILE"):
+        load_members(["m"])
+    assert len(load_members(["m"], ["my_net.py"]).members) == 2
+    Path("my_net.py").write_text(Path("my_net.py").read_text() + "\nCHANGED = 1\n")
+    from segstudy import plugins
+
+    plugins.digest.cache_clear()
+    with pytest.raises(InputError, match="other code"):
+        load_members(["m"], ["my_net.py"])
+    capsys.readouterr()
+    assert main(["bundle", "--show", "m"]) == 0
+    assert "needs the plug-in my_net.py: --plugin FILE" in capsys.readouterr().out
+
+
+def test_a_file_that_is_named_twice_counts_once(folder):
+    loaded = load_members(["fold-0/weights.pt", "fold-*/weights.pt"])
+    assert loaded.names == ("fold-0/weights.pt", "fold-1/weights.pt")
+
+
+def test_checkpoints_of_nnunet_are_told(folder):
+    content = {"network_weights": {}, "trainer_name": "nnUNetTrainer", "loss": np.float64(1.0)}
+    torch.save(content, "checkpoint_final.pth")
+    with pytest.raises(InputError, match="checkpoints of nnU-Net itself are not read"):
+        load_members(["checkpoint_final.pth"])
+
+
+# --- ONNX -----------------------------------------------------------------------------------------
+
+
+def test_without_onnx_what_to_install_is_told(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["bundle", "--weights", "fold-0/weights.pt", "--onnx", "onnx"]) == 1
+    assert "pip install 'segstudy[onnx]'" in capsys.readouterr().err
+    assert not Path("onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        UnetModel(network="unet", channels=(4, 8), patch_size=PATCH, device="cpu"),
+        EnetModel(network="enet", channels=4, device="cpu"),
+    ],
+    ids=lambda model: model.network,
+)
+def test_onnx_runtime_computes_the_same(folder, model):
+    pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    trained = write(folder / "w.pt", 0, model)
+    words = ["--weights", "w.pt", "--output", "m", "--onnx", "onnx"]
+    assert main(["bundle", *words]) == 0
+    (file,) = Path("onnx").glob("*.onnx")
+    told = json.loads(file.with_suffix(".json").read_text())
+    patch = PATCH[: model.dims]
+    assert told["input"]["shape"] == [1, 1, *patch]
+    assert told["output"]["classes"] == ["background", "liver", "tumour"]
+    assert told["preprocessing"]["spacing_mm"] == [1.0, 1.0, 2.0]
+    image = np.random.default_rng(5).normal(size=(1, 1, *patch)).astype(np.float32)
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["logits"], {"image": image})
+    with torch.no_grad():
+        expected = trained.network.eval()(torch.from_numpy(image)).numpy()
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_file_with_other_numbers_is_not_handed_out(folder, monkeypatch):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra `onnx` is not installed")
+    trained = write(folder / "w.pt")
+    monkeypatch.setattr(onnx_export, "_write", _writes_another())
+    with pytest.raises(InputError, match="differ by .* cannot be handed out as ONNX"):
+        onnx_export.export({"m": trained}, folder / "onnx", {})
+    assert not (folder / "onnx").exists()
+
+
+def _writes_another():
+    """Plant a file of other weights."""
+    real = onnx_export._write
+
+    def planted(file, name, given):
+        other = write(Path("other.pt"), 9)
+        real(file, name, replace(given, network=other.network))
+
+    return planted
+
+
+def test_what_torch_cannot_export_is_told(folder, monkeypatch):
+    def failing(*_, **__):
+        raise RuntimeError("planted\nmore of it")
+
+    monkeypatch.setattr(torch.onnx, "export", failing)
+    monkeypatch.setattr(onnx_export, "_library", lambda name: None)
+    trained = write(folder / "w.pt")
+    with pytest.raises(
+        InputError, match=r"^m: network unet cannot be exported as ONNX \(RuntimeError: planted\)"
+    ):
+        onnx_export.export({"m": trained}, folder / "onnx", {})
+    assert not (folder / "onnx").exists()
