@@ -430,3 +430,52 @@ def test_the_cases_of_a_table_are_told_before_a_run(folder, capsys):
     assert told[0].endswith(": 2 cases of 2 subjects")
     assert told[1].split("\t")[:2] == ["case", "subject"]
     assert len(told) == 4
+
+
+def test_initial_weights_that_have_seen_a_tested_case_are_refused_before_a_run(folder, capsys):
+    """As far as audit and splits have run; in a study that has done nothing yet, each training refuses them."""
+    import torch
+
+    from segstudy.cases import Case, Split, write_cases, write_splits
+    from segstudy.networks.weights import FORMAT
+
+    weights = {
+        "format": FORMAT,
+        "model": {"network": "unet"},
+        "provenance": {"training": ["old/a"], "validation": [], "images": {"old/a": "seen"}},
+        "state": {"w": torch.ones(1)},
+    }
+    file = write_study(folder)
+    torch.save(weights, folder / "my" / "first.pt")
+    content = yaml.safe_load(file.read_text())
+    content["models"]["deep"]["initial_weights"] = "first.pt"
+    file.write_text(yaml.safe_dump(content))
+    assert main(["study", str(file)]) == 0
+    results = folder / "results" / "first_look"
+    cases = [
+        Case(f"p{n}", f"p{n}", (folder / "a.nii.gz",), folder / "b.nii.gz", checksum=checksum)
+        for n, checksum in enumerate(["new", "seen"])
+    ]
+    dataset = next(iter(content["datasets"]))
+    write_cases(results / "download" / dataset / "cases.tsv", cases, ["image"])
+    write_splits(
+        results / "preprocess" / "splits.tsv",
+        [Split(dataset, c.case, c.subject, n) for n, c in enumerate(cases)],
+    )
+    capsys.readouterr()
+    assert main(["run", str(file), "-n"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"was trained on the image of {dataset}/p1 (there old/a)" in told
+    assert "models.deep.initial_weights: my/first.pt" in told
+
+
+def test_initial_weights_that_are_not_there_are_named_with_their_place(folder, capsys):
+    file = write_study(folder)
+    content = yaml.safe_load(file.read_text())
+    content["models"]["deep"]["initial_weights"] = "frist.pt"
+    file.write_text(yaml.safe_dump(content))
+    (folder / "my" / "first.pt").touch()
+    assert main(["study", str(file)]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "models.deep.initial_weights: my/frist.pt: no such file" in told
+    assert "did you mean my/first.pt?" in told

@@ -20,7 +20,7 @@ if (CODE / "segstudy").is_dir() and str(CODE) not in sys.path:
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from segstudy import analysis_plan, folds, gpus, results_owner, shipped
+from segstudy import analysis_plan, cases, folds, gpus, results_owner, shipped
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
 from segstudy.jobs import machine, options, slices, targets
@@ -28,6 +28,7 @@ from segstudy.jobs.code import (
     audit_code,
     code_of_measured,
     digest,
+    ensemble_code,
     measuring_code,
     prediction_code,
     training_code,
@@ -80,10 +81,15 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_]+",
     plan="[A-Za-z0-9_]+",
     model="[A-Za-z0-9_]+",
-    fold=r"\d+",
+    fold=rf"\d+|{cases.ALL}",
     seed=r"-?\d+",
     shard="[^/]+",
     grid=r"[0-9.x]+",
+
+
+def fold_of(wildcards) -> str:
+    """The fold that a training leaves out; `all` for one that leaves out none."""
+    return getattr(wildcards, "fold", cases.ALL)
 
 
 def audited(dataset) -> str:

@@ -11,10 +11,7 @@ rule infer:
 
 rule infer_predict:
     input:
-        weights=lambda w: (
-            f"{PATHS.training(w.model, w.fold, w.seed)}/"
-            + ("best.pt" if STUDY.models[w.model].infer.weights == "best" else "weights.pt")
-        ),
+        weights=lambda w: INPUTS.weights(w.model, w.fold, w.seed),
         splits=PATHS.splits,
         images=PATHS.image_list(),
         cases=ancient(PATHS.cases()),
@@ -60,6 +57,38 @@ rule infer_predict:
         " --attempt {resources.attempt}"
         " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+# Of several models together, the networks of this fold alone.
+use rule infer_predict as infer_ensemble with:
+    input:
+        weights=lambda w: INPUTS.member_weights(w.model, w.fold),
+        splits=PATHS.splits,
+        images=PATHS.image_list(),
+        cases=ancient(PATHS.cases()),
+        training=lambda w: ancient(INPUTS.training_tables(w.model)),
+    wildcard_constraints:
+        model=targets.any_of(targets.models_of(STUDY, "ensemble")),
+    resources:
+        mem_mb=memory_mb(lambda w: RESOURCES.ensemble_mb(w.model, w.dataset)),
+        runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
+        gpu=lambda w: RESOURCES.gpu(w.model),
+        device=lambda w: RESOURCES.device(w.model),
+        attempt=lambda w, attempt: attempt,
+        finished=PATHS.finished,
+        finished_gb=FINISHED_GB,
+    params:
+        labels=lambda w: INPUTS.labels_option(w.dataset),
+        plugin=lambda w: slices.member_plugins(STUDY, w.model),
+        training=lambda w: slices.training_cases(STUDY, PATHS, w.model),
+        training_structures=lambda w: slices.structures_option(STUDY, STUDY.trained_on(w.model)),
+        structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        ignore=lambda w: slices.ignore_option(STUDY, STUDY.trained_on(w.model)),
+        settings=lambda w: "["
+        + ", ".join(one.to_json() for one in slices.member_settings(STUDY, w.model))
+        + "]",
+        defaults=lambda w: [one.digest() for one in slices.member_settings(STUDY, w.model)],
+        code=lambda w: ensemble_code(STUDY, w.model),
 
 
 rule infer_external:

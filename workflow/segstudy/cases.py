@@ -1,5 +1,6 @@
 """The case table, a row a case with its files and measures, and the table of splits."""
 
+import argparse
 import csv
 import hashlib
 import io
@@ -40,6 +41,9 @@ class Case:
         Voxels and voxel size along i, j, k, as stored.
     voxels
         Voxels of each structure in the delivered label.
+    checksum
+        Of the image's voxels in RAS (of a label map's, without image), the same whatever name and format the file has; empty
+        where it is not known.
     """
 
     case: str
@@ -53,6 +57,7 @@ class Case:
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     voxels: dict[str, int] = field(default_factory=dict)
+    checksum: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -95,7 +100,13 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
     images = ["image"] if count == 1 else [f"image_{channel}" for channel in channels[:count]]
     structures = list(cases[0].voxels) if cases else []
     columns = ["case", "subject", *images, "label", "reference_label", "fold", "split"]
-    columns += ["same_image_as", "shape", "spacing_mm", *[f"voxels_{name}" for name in structures]]
+    columns += [
+        "same_image_as",
+        "checksum",
+        "shape",
+        "spacing_mm",
+        *[f"voxels_{name}" for name in structures],
+    ]
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
@@ -110,6 +121,7 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
                 "" if case.fold is None else case.fold,
                 case.split or "",
                 case.same_image_as or "",
+                case.checksum,
                 "x".join(str(size) for size in case.shape),
                 "x".join(f"{size:.6g}" for size in case.spacing_mm),
                 *[case.voxels[name] for name in structures],
@@ -164,6 +176,7 @@ def _case(row: dict[str, str], folder: Path) -> Case:
         fold=int(row["fold"]) if row["fold"] else None,
         split=row["split"] or None,
         same_image_as=row.get("same_image_as") or None,
+        checksum=row.get("checksum") or "",
         shape=tuple(int(size) for size in row["shape"].split("x") if size),
         spacing_mm=tuple(float(size) for size in row["spacing_mm"].split("x") if size),
         voxels={
@@ -251,6 +264,19 @@ def ignored_values(text: str) -> dict[str, tuple[int, ...]]:
 # --- splits -------------------------------------------------------------------------------------
 
 
+ALL = "all"
+"""In place of a fold: what is trained on every case but those that are only for testing, for use outside the study."""
+
+
+def fold_number(text: str) -> int | str:
+    """Read a fold of a command line: a number from 0, or `all`; argparse.ArgumentTypeError for anything else."""
+    if text == ALL:
+        return ALL
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: expected a fold, counted from 0, or {ALL}")
+    return int(text)
+
+
 UNTESTED = -1
 """`Split.fold` of a label map alone, which no fold tests and every fold trains on; `train` in the table."""
 
@@ -319,7 +345,7 @@ def tested(splits: Iterable[Split], fold: int, dataset: str) -> list[str]:
 
 
 def training_side(
-    splits: Iterable[Split], fold: int, datasets: Collection[str] | None = None
+    splits: Iterable[Split], fold: int | str, datasets: Collection[str] | None = None
 ) -> list[Split]:
     """List the cases that a fold's models may learn from.
 
@@ -328,7 +354,7 @@ def training_side(
     splits
         The table of splits.
     fold
-        The fold, counted from 0.
+        The fold, counted from 0; or `ALL`, which leaves no fold out.
     datasets
         Datasets whose cases count; None: all.
     """
@@ -341,7 +367,7 @@ def training_side(
 
 def trained(
     splits: Iterable[Split],
-    fold: int,
+    fold: int | str,
     validation_fraction: float,
     seed: int,
     subset: tuple[int, int] | None = None,
@@ -358,7 +384,7 @@ def trained(
     splits
         The table of splits.
     fold
-        The fold, counted from 0.
+        The fold, counted from 0, or `ALL`.
     validation_fraction
         Fraction of the subjects that is held out.
     seed
@@ -421,6 +447,9 @@ def seen_images(provenance: Mapping[str, Any]) -> dict[str, str]:
     provenance
         Of a weights file; empty where it knows no checksums.
     """
-    before = (provenance.get("initial_weights") or {}).get("images") or {}
-    own = provenance.get("images") or {}
-    return {**before, **{checksum: name for name, checksum in own.items()}}
+    before, own = provenance.get("initial_weights") or {}, provenance.get("images") or {}
+    inherited = {
+        checksum: name if "(of " in name else f"{name} (of {before.get('file')})"
+        for checksum, name in (before.get("images") or {}).items()
+    }
+    return {**inherited, **{checksum: name for name, checksum in own.items()}}

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +268,22 @@ def listed(paths: Iterable[Path | str]) -> list[Path]:
             raise InputError(f"{path}: not readable as a list of paths ({error})") from None
         all_paths += [Path(line) for line in lines if line.strip() and not line.startswith(REMARK)]
     return all_paths
+
+
+def file_checksum(path: Path | str) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits; InputError where it cannot be read."""
+    try:
+        status = os.stat(path)
+        return _checksum(str(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+@cache
+def _checksum(path: str, size: int, modified_ns: int) -> str:
+    """Return the checksum of a file of this size and time, once for all who ask in this process."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_table(path: Path | str, table: Any) -> None:

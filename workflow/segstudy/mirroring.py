@@ -30,7 +30,7 @@ def side_blind_settings(model: "AnyModel") -> list[str]:
     They are named as in the study file. Sagittal slices never show the right-left axis; a program of
     others, or a trainer of the user's own, has no such setting.
     """
-    if model.trainer in ("external", "predictions", "plugin"):
+    if model.trainer in ("external", "predictions", "ensemble", "plugin"):
         return []
     if model.network == "nnunet":
         return [f"mirror: {model.mirror}"] if mirrored_axes(model, ()) == "all" else []

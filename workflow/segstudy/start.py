@@ -59,6 +59,39 @@ def check_tables(study: Study) -> None:
         raise InputError("\n".join(lines))
 
 
+def check_initial_weights(study: Study, paths: ResultPaths) -> None:
+    """Refuse initial weights that were trained on a tested case, as far as audit and splits have run; else the training does.
+
+    Raises InputError with the case and the file.
+    """
+    from segstudy.cases import read_cases, read_splits
+    from segstudy.seen_cases import checksums, refuse_seen
+
+    tuned = {
+        name: model.initial_weights
+        for name, model in study.models.items()
+        if getattr(model, "initial_weights", None)
+    }
+    audited = [name for name in study.tested_datasets if Path(paths.cases(name)).is_file()]
+    if not (tuned and audited and Path(paths.splits).is_file()):
+        return
+    folds = {*study.folds, None}
+    tested = {
+        f"{split.dataset}/{split.case}"
+        for split in read_splits(paths.splits)
+        if split.fold in folds
+    }
+    known = {}
+    for dataset in audited:
+        known |= checksums(dataset, read_cases(paths.cases(dataset)))
+    from segstudy.networks.initial_weights import read_initial
+
+    for name, path in tuned.items():
+        seen = read_initial(path).cases
+        images = {case: checksum for case, checksum in known.items() if case in tested}
+        refuse_seen(seen, images, f"models.{name}.initial_weights: {path}")
+
+
 def proposed_dataset(folder: Path, name: str, path: Path) -> tuple[str, list[str]]:
     """Propose a dataset for the files in a folder.
 
@@ -129,6 +162,7 @@ def check(config: Mapping[str, Any]) -> Study:
         folds.read_folds(kept, study.splits)
     if options.is_on(config["partial"], "partial"):
         finished_part(study, paths, models)
+    check_initial_weights(study, paths)
     if not options.is_on(config["adopt"], "adopt"):
         results_owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
     return study

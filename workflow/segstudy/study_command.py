@@ -181,6 +181,7 @@ def _title(kind: type[BaseModel]) -> str:
         "NnunetModel": "models: nnunet",
         "ExternalModel": "models: external",
         "PredictionsModel": "models: predictions",
+        "EnsembleModel": "models: ensemble",
         "PluginModel": "models: a network of your own",
         "PluginTrainerModel": "models: a trainer of your own",
         "SirenHead": "head",

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
 from segstudy.images.files import read_label, write_label
+from segstudy.infer.command import _settings_of
 
 
 def infer(*arguments) -> subprocess.CompletedProcess:
@@ -200,3 +202,21 @@ def test_a_gpu_that_is_too_small_is_not_tried_again(study, monkeypatch, capsys):
     assert main(["infer", *words, "--attempt", "1"]) == 0
     # What told the next attempt is gone with the rest of what was unfinished.
     assert not (study / "predictions.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"overlap": 0.25}', ['{"overlap": 0.25}'] * 2),
+        ('[{"overlap": 0.25}, {}]', ['{"overlap": 0.25}', "{}"]),
+    ],
+)
+def test_the_settings_of_an_ensembles_members_are_one_for_all_or_one_each(text, expected):
+    assert _settings_of(text, 2) == expected
+
+
+def test_settings_of_too_few_members_are_refused():
+    with pytest.raises(
+        InputError, match="--settings: 1 in the list; expected one for each of 2 weights"
+    ):
+        _settings_of("[{}]", 2)

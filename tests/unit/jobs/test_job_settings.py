@@ -1,5 +1,7 @@
 """Which setting is whose: a job whose slice is the same does not run again."""
 
+import hashlib
+
 import pytest
 
 from builders import tiny_study
@@ -79,7 +81,8 @@ def test_what_nnunet_is_trained_on_is_named_by_its_tables():
     own = study(models__nnunet={"trainer": "nnunet"})
     paths = ResultPaths("results/tiny")
     assert slices.training_options(own, paths, "flat", ["list"], ["plan"]) == [
-        *("--arrays", "list", "--plan", "plan")
+        *("--arrays", "list", "--plan", "plan"),
+        *("--cases", "chest=results/tiny/download/chest/cases.tsv"),
     ]
     options = slices.training_options(own, paths, "nnunet", [], [])
     assert options[:4] == [
@@ -89,3 +92,14 @@ def test_what_nnunet_is_trained_on_is_named_by_its_tables():
     assert slices.training_cases(own, paths, "flat") == [
         "chest=results/tiny/download/chest/cases.tsv:results/tiny/repair/chest/labels"
     ]
+
+
+def test_other_weights_to_start_from_are_another_setting(tmp_path):
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"first")
+    fresh = study()
+    tuned = study(models__flat__initial_weights=str(file))
+    assert slices.initial_weights(fresh, "flat") == ""
+    assert slices.initial_weights(tuned, "flat") == hashlib.sha256(b"first").hexdigest()
+    file.write_bytes(b"second")
+    assert slices.initial_weights(tuned, "flat") == hashlib.sha256(b"second").hexdigest()

@@ -147,3 +147,14 @@ def test_of_predictions_without_folds_nothing_is_crossed():
     content["models"] = {"there": {"trainer": "predictions", "files": "p/{case}.nii.gz"}}
     content["datasets"]["chest"]["role"] = "test"
     assert Study.model_validate({"name": "tiny", **content}).folds == [0]
+
+
+def test_a_training_on_all_cases_is_one_more_a_seed_of_the_models_that_ask_for_it(study):
+    paths = ResultPaths("r")
+    asked = study.models["deep"].model_copy(update={"train_on_all": True})
+    asking = study.model_copy(update={"models": {**study.models, "deep": asked}})
+    assert targets.trainings_on_all(study, paths) == []
+    found = [f"r/train/deep/all/seed-{seed}/weights.pt" for seed in (0, 3)]
+    assert targets.trainings_on_all(asking, paths) == found
+    assert targets.trainings_on_all(asking, paths, ["flat"]) == []
+    assert targets.trainings(asking, paths)[-2:] == found

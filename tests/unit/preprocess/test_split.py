@@ -273,3 +273,57 @@ def test_a_label_map_of_a_tested_subject_is_left_out_by_the_fold_that_tests_it(c
         tested = {s.subject for s in splits if s.dataset == "images" and s.fold in (fold, None)}
         assert not tested & {s.subject for s in training + apart}
     assert "1 subjects of label maps, e.g. far, bear the name of one that is kept" in caplog.text
+
+
+def test_a_fixed_split_trains_on_every_case_but_those_for_testing():
+    cases = [case("a", split="train"), case("b"), case("c", split="test")]
+    further, site = [case("d")], [case("e"), case("f")]
+    roles = {"main": "train", "more": "train_only", "site": "test"}
+    splits = split({"main": cases, "more": further, "site": site}, roles, Splits(folds=1))
+    assert fold_of(splits) == {
+        ("main", "a"): UNTESTED,
+        ("main", "b"): UNTESTED,
+        ("main", "c"): None,
+        ("more", "d"): UNTESTED,
+        ("site", "e"): None,
+        ("site", "f"): None,
+    }
+    learned, apart = trained(splits, 0, 0.0, 0)
+    assert [found.case for found in learned] == ["a", "b", "d"] and not apart
+
+
+def test_what_is_for_training_only_is_left_out_where_a_fold_tests_its_subject():
+    cases = [case(name) for name in "abcd"]
+    more = [case("x"), case("again", "a")]
+    splits = split(
+        {"main": cases, "more": more}, {"main": "train", "more": "train_only"}, Splits(folds=2)
+    )
+    folds = fold_of(splits)
+    assert folds["more", "x"] == UNTESTED
+    assert folds["more", "again"] == folds["main", "a"] in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("cases", "role", "told"),
+    [
+        (
+            [case("a"), case("b")],
+            "train",
+            "none of its 2 cases has split test, and splits.folds is 1",
+        ),
+        (
+            [case("a", fold=0), case("b", split="test")],
+            "train",
+            "case a has fold 0, but splits.folds is 1",
+        ),
+        (
+            [case("a"), case("b", split="test")],
+            "train_only",
+            "case b has split test, but role: train_only",
+        ),
+        ([case("a", "s"), case("b", "s", split="test")], "train", "subject s is trained on"),
+    ],
+)
+def test_a_fixed_split_that_tests_nothing_or_leaks_is_refused(cases, role, told):
+    with pytest.raises(InputError, match=told):
+        split({"main": cases, "site": [case("z")]}, {"main": role, "site": "test"}, Splits(folds=1))

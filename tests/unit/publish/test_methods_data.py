@@ -8,10 +8,10 @@ import pytest
 
 from segstudy import metric, metric_plugins, plugins
 from segstudy.files import write_json
-from segstudy.publish.methods import methods
+from segstudy.publish.methods import _epochs, methods
 from segstudy.publish.report import _sentence
 from segstudy.publish.results import Results
-from segstudy.study import PredictionsModel, TrainingSubset
+from segstudy.study import PredictionsModel, TrainingSubset, UnetModel
 
 
 def changed(results: Results, **update) -> Results:
@@ -128,3 +128,20 @@ def test_of_leaks_the_methods_say_what_was_checked(scenario, tmp_path, of_folds,
     text = dict(methods(results))["Models"]
     assert told in text
     assert ("no subject is predicted by a fold" in text) == told.startswith("By the file")
+
+
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        ([None, None], "as none did"),
+        ([31, None, 55], "as 2 of 3 did, after 31 to 55 epochs"),
+        ([31], "as 1 of 1 did, after 31 epochs"),
+    ],
+)
+def test_early_stopping_is_told_with_the_epochs_at_which_trainings_stopped(ended, told):
+    model = UnetModel(network="unet", epochs=90, stop_when_flat=20)
+    runs = [{"stopped_at_epoch": epoch} if epoch else {} for epoch in ended]
+    assert _epochs(model, runs) == (
+        "at most 90 epochs (early stopping: a training ended at the first validation 20 epochs or more after the one with "
+        f"the best mean Dice, {told})"
+    )

@@ -599,3 +599,24 @@ def test_what_nobody_has_labelled_is_given_to_nnunet_as_its_ignore(tmp_path):
         }
     refused = segstudy(*words, "--ignore", '{"chest": 255}', check=False)
     assert '--ignore {"chest": 255}: expected JSON, {"DATASET": [VALUE, ...]}' in refused.stderr
+
+
+@installed
+@pytest.mark.slow
+@pytest.mark.long
+def test_fine_tuning_takes_all_of_a_checkpoint_but_its_last_layers(tmp_path):
+    """From weights of its own kind: all but `seg_layers`; what is frozen ends as it began."""
+    write_tables(tmp_path)
+    segstudy(*training(tmp_path, epochs=1))
+    state = torch.load(tmp_path / "train" / "weights.pt", weights_only=True)["state"]
+    checkpoint = tmp_path / "checkpoint_final.pth"
+    torch.save({"network_weights": state, "_best_ema": np.float64(0.1)}, checkpoint)
+    segstudy(*training(tmp_path, epochs=1, initial_weights=str(checkpoint), freeze=("encoder",)))
+    told = read_json(tmp_path / "train" / "settings.json")["initial_weights"]
+    assert told["file"] == "checkpoint_final.pth" and told["network"] == "nnunet"
+    assert told["taken"] and told["anew"]
+    assert all("seg_layers" in layer for layer in told["anew"])
+    last = torch.load(tmp_path / "train" / "weights.pt", weights_only=True)["state"]
+    same = {name for name in last if torch.equal(last[name], state[name])}
+    assert {name for name in last if name.startswith("encoder.")} <= same
+    assert set(last) - same

@@ -466,6 +466,7 @@ def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Prob
     return [
         replace(
             finding.used or finding.case,
+            checksum=finding.digest,
             subject=merged[finding.case.subject],
             same_image_as=of.get(finding.case.case),
         )

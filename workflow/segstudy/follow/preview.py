@@ -336,7 +336,7 @@ def _learned(inputs: Inputs, job: Mapping) -> Learned:
     cases, shapes = 0.0, []
     for dataset in study.trained_on(model):
         known = inputs.known_cases(dataset).values()
-        tested = dataset in study.cross_validated_datasets
+        tested = dataset in study.cross_validated_datasets and study.splits.folds > 1
         cases += len(known) * (1 - 1 / study.splits.folds if tested else 1)
         for case in known:
             to_mm = case.spacing_mm if spacing_mm == "auto" else spacing_mm

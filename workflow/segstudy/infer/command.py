@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -201,7 +202,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _predict_fold(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases, read_splits, tested
+    from segstudy.cases import read_cases, read_splits, tested, training_side
 
     names = tested(read_splits(options.splits), options.fold, options.dataset)
     if not names:
@@ -211,7 +212,8 @@ def _predict_fold(options: argparse.Namespace) -> None:
     if options.predictions:
         _gather(names, options)
         return
-    images = {case.case: case.images for case in read_cases(options.cases, names)}
+    cases = read_cases(options.cases, names)
+    images = {case.case: case.images for case in cases}
     structures = _structures(options.structures, "--structures")
     if options.external:
         _predict_external(images, structures, options)
@@ -226,19 +228,21 @@ def _predict_fold(options: argparse.Namespace) -> None:
         if options.trained:
             _predict_by_plugin(images, structures, options)
         else:
-            _predict_by_weights(names, images, structures, options)
+            splits = training_side(read_splits(options.splits), options.fold)
+            training = {f"{split.dataset}/{split.case}" for split in splits}
+            _predict_by_weights(cases, training, structures, options)
 
 
 def _predict_by_weights(
-    names: list[str],
-    images: dict[str, tuple[Path, ...]],
-    structures: dict[str, int],
-    options: argparse.Namespace,
+    cases: list, training: set[str], structures: dict[str, int], options: argparse.Namespace
 ) -> None:
     from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
+    from segstudy.seen_cases import checksums
 
+    images = {case.case: case.images for case in cases}
     trained, device, _ = _load(options)
-    refuse_leaks(trained, options.fold, options.dataset, names)
+    dataset = options.dataset
+    refuse_leaks(trained, options.fold, dataset, images, checksums(dataset, cases), training)
     choosing = _labelled(choice_names(trained, _label_maps(options)), options, structures)
     kept = finished.Finished.of(options)
     predict_fold(trained, images, structures, choosing, device, options.output, kept)
@@ -418,7 +422,10 @@ def _load(options: argparse.Namespace):
     members = loaded.members
     if options.settings is not None:
         # Each by its own type: nnU-Net's networks know other settings than ours.
-        asked = [from_json(type(one.model.infer), options.settings) for one in members]
+        texts = _settings_of(options.settings, len(members))
+        asked = [
+            from_json(type(one.model.infer), text) for one, text in zip(members, texts, strict=True)
+        ]
         members = tuple(
             replace(one, model=one.model.model_copy(update={"infer": own}))
             for one, own in zip(members, asked, strict=True)
@@ -447,6 +454,18 @@ def _load(options: argparse.Namespace):
     if len(members) > 1:
         log.info("an ensemble of %d: their probabilities are averaged", len(members))
     return trained, device, loaded.colours
+
+
+def _settings_of(text: str, members: int) -> list[str]:
+    """Return the settings of each member, of one object for all or a list with one each."""
+    given = parse_json(text, "--settings") if text.lstrip().startswith("[") else None
+    if given is None:
+        return [text] * members
+    if len(given) != members:
+        raise InputError(
+            f"--settings: {len(given)} in the list; expected one for each of {members} weights"
+        )
+    return [json.dumps(one) for one in given]
 
 
 def _table(text: str) -> tuple[str, Path, Path | None]:

@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from segstudy import finished, networks
-from segstudy.cases import Labelled
+from segstudy.cases import Labelled, seen_images
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
@@ -26,6 +27,7 @@ from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained
+from segstudy.seen_cases import refuse_seen
 
 if TYPE_CHECKING:
     from segstudy.infer.ensemble import Ensemble
@@ -137,13 +139,34 @@ def keeping(trained: "Trained | Ensemble") -> str:
 
 
 def refuse_leaks(
-    trained: "Trained | Ensemble", fold: int, dataset: str, tested: Iterable[str]
+    trained: "Trained | Ensemble",
+    fold: int,
+    dataset: str,
+    tested: Iterable[str],
+    checksums: Mapping[str, str] = MappingProxyType({}),
+    training: Collection[str] = (),
 ) -> None:
-    """Raise InputError where weights, of any member, are of another fold or saw a case that they are tested on."""
-    names = getattr(trained, "names", ())
+    """Raise InputError where weights, of any member, are of another fold or saw a case that they are tested on.
+
+    Parameters
+    ----------
+    trained
+        The weights, with the cases they have seen, those of the weights that they started from among them.
+    fold, dataset, tested
+        As `leaks.refuse` has them.
+    checksums
+        Each tested case, as `dataset/case` -> the checksum of its image.
+    training
+        Cases that the splits themselves have the fold learn from: where one has the image of a tested case, a study asks for that
+        (`group_by: case_though_it_leaks`), and the audit has told it.
+    """
+    tested, names = list(tested), getattr(trained, "names", ())
     options = [f"--weights {name}" for name in names] or ["--weights"]
     for member, option in zip(members_of(trained), options, strict=True):
         leaks.refuse(member.provenance, fold, dataset, tested, option)
+        seen = seen_images(member.provenance)
+        others = {checksum: name for checksum, name in seen.items() if name not in training}
+        refuse_seen(others, checksums, option)
 
 
 def unguarded(trained: "Trained | Ensemble") -> "Trained | Ensemble":

@@ -178,6 +178,13 @@ def prediction_code(model: "AnyModel") -> str:
     return _with_plugins(digest("infer.predict", *nnunet, *modules(model)), network)
 
 
+def ensemble_code(study: "Study", model: str) -> str:
+    """Return the digest of a prediction with an ensemble: its own modules, and those of its members."""
+    members = [prediction_code(study.models[member]) for member in study.models[model].members]
+    code = digest("infer.predict", "infer.ensemble")
+    return hashlib.sha256(repr((code, members)).encode()).hexdigest()[:16]
+
+
 def _with_plugins(code: str, used: Mapping[Any, str]) -> str:
     """Return a digest of segstudy's code together with that of plug-ins, given by key as label and digest."""
     if not used:

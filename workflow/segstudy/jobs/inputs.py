@@ -9,7 +9,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_synth, learns_from_files
+from segstudy.jobs.targets import is_synth, learns_from_files, members_of, seen_datasets
 from segstudy.participants import bids_tables, is_of_bids, says_something
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
@@ -236,6 +236,10 @@ class Inputs:
         """Return the case tables of what a model learns from."""
         return [self.paths.cases(dataset) for dataset in self.study.trained_on(model)]
 
+    def seen_tables(self, model: str) -> list[str]:
+        """Return the case tables that a training is given."""
+        return [self.paths.cases(dataset) for dataset in seen_datasets(self.study, model)]
+
     def training_arrays(self, model: str, fold: str) -> list[str]:
         """Return the lists of prepared cases, or of label maps; others prepare the images themselves."""
         plan = self.study.models[model].plan
@@ -244,6 +248,15 @@ class Inputs:
         grid = self.grid(plan, fold)
         lists = self.paths.tissue_list if is_synth(self.study, model) else self.paths.array_list
         return [lists(dataset, plan, grid) for dataset in self.study.trained_on(model)]
+
+    def weights(self, model: str, fold: str, seed: int | str) -> str:
+        """Return the weights of a training that a model predicts by: the last, or the best."""
+        kind = "best.pt" if self.study.models[model].infer.weights == "best" else "weights.pt"
+        return f"{self.paths.training(model, fold, seed)}/{kind}"
+
+    def member_weights(self, model: str, fold: str) -> list[str]:
+        """Return the weights of all members of an ensemble, of this fold alone."""
+        return [self.weights(member, fold, seed) for member, seed in members_of(self.study, model)]
 
     def training_plan(self, model: str, fold: str) -> list[str]:
         """Return the fold's plan; what learns from files makes its own."""

@@ -34,6 +34,7 @@ def finished_part(study: Study, paths: ResultPaths, models: list[str]) -> Study:
     for name in sorted(models, key=lambda name: (-len(done[name]), models.index(name))):
         if folds & done[name]:
             folds, part = folds & done[name], [*part, name]
+    part = [name for name in part if set(getattr(study.models[name], "members", ())) <= {*part}]
     if not part:
         raise InputError(
             f"partial: none of {', '.join(models)} is trained in any fold below {paths.root}; a report needs "
@@ -63,7 +64,10 @@ def finished_part(study: Study, paths: ResultPaths, models: list[str]) -> Study:
 
 
 def _folds_done(study: Study, paths: ResultPaths, model: str) -> set[int]:
-    """Return the folds in which every seed of a model is done."""
+    """Return the folds in which every seed of a model is done; of an ensemble, of each of its members."""
+    members = getattr(study.models[model], "members", ())
+    if members:
+        return set.intersection(*(_folds_done(study, paths, member) for member in members))
     trained = model in trained_models(study)
     return {
         fold

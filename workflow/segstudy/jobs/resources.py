@@ -145,6 +145,20 @@ class JobResources:
         base, written = (4000, writers(settings.threads)) if self.gpu(model) else (1500, 1)
         return base + 2 * self.image_mb(dataset) + (1 + written) * classes * on_grid_mb
 
+    def ensemble_mb(self, model: str, dataset: str) -> float:
+        """Return the memory of a prediction with an ensemble, in MB: that of the largest member, one more sum of values, and all weights."""
+        settings = self.study.models[model]
+        if settings.memory_mb != "auto":
+            return settings.memory_mb
+        members = settings.members
+        classes = (
+            (1 + len(self.study.structures)) * self.image_mb(dataset) / len(self.study.channels)
+        )
+        weights = 200 * sum(len(self.study.models[member].seeds) for member in members)
+        return (
+            max(self.prediction_mb(member, dataset) for member in members) + 2 * classes + weights
+        )
+
     def _plan_spacing_mm(self, plan: str) -> Spacing | None:
         """Return the spacing of a plan's grid; None where it is fitted, near that of the images."""
         spacing_mm = self.study.preprocess[plan].spacing_mm

@@ -154,6 +154,10 @@ class ResultPaths:
         """Return the folder of a training: weights.pt, best.pt, history.csv, settings.json."""
         return f"{self.trainings}/{model}/fold-{fold}/seed-{seed}"
 
+    def training_on_all(self, model: str = "{model}", seed: Number = "{seed}") -> str:
+        """Return the folder of a training on every case, for use outside the study."""
+        return f"{self.trainings}/{model}/all/seed-{seed}"
+
     def predictions(
         self,
         model: str = "{model}",

@@ -3,8 +3,9 @@
 import json
 
 from segstudy import prediction_files
+from segstudy.files import file_checksum
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_synth, learns_from_files
+from segstudy.jobs.targets import is_synth, learns_from_files, members_of, seen_datasets
 from segstudy.paths import state_of
 from segstudy.study import (
     ExternalSettings,
@@ -13,6 +14,7 @@ from segstudy.study import (
     MeasureSettings,
     PredictionSettings,
     ResampleSettings,
+    Settings,
     SplitSettings,
     Study,
     TissueSettings,
@@ -132,15 +134,37 @@ def training_options(
     """Return the options of a training that name its data and its plan."""
     if not learns_from_files(study, model):
         option = "--tissues" if is_synth(study, model) else "--arrays"
-        return [option, *arrays, "--plan", *plan]
+        return [option, *arrays, "--plan", *plan, *_tables(study, paths, model)]
     datasets = study.trained_on(model)
     labels = [f"{name}={paths.repaired(name)}" for name in datasets if study.datasets[name].repair]
     return [
-        *("--cases", *(f"{name}={paths.cases(name)}" for name in datasets)),
+        *_tables(study, paths, model),
         *(["--labels", *labels] if labels else []),
         *("--structures", structures_option(study, datasets)),
         *ignore_option(study, datasets),
     ]
+
+
+def _tables(study: Study, paths: ResultPaths, model: str) -> list[str]:
+    """Return the option that names the case tables of a training."""
+    return ["--cases", *(f"{name}={paths.cases(name)}" for name in seen_datasets(study, model))]
+
+
+def initial_weights(study: Study, model: str) -> str:
+    """Return the checksum of the weights that a model starts from; empty for one that starts from fresh ones."""
+    path = getattr(study.models[model], "initial_weights", None)
+    return file_checksum(path) if path else ""
+
+
+def member_settings(study: Study, model: str) -> list[Settings]:
+    """Return how each of an ensemble's networks predicts, in the order of its weights."""
+    return [study.models[member].infer for member, _ in members_of(study, model)]
+
+
+def member_plugins(study: Study, model: str) -> list[str]:
+    """Return the options that name the plug-ins of an ensemble's members."""
+    options = [plugin_option(study, member) for member in study.models[model].members]
+    return [word for option in dict.fromkeys(map(tuple, options)) for word in option]
 
 
 def plugin_option(study: Study, model: str) -> list[str]:
@@ -172,7 +196,10 @@ def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: st
     )
 
 
-WHERE_JOBS_RUN = ("device", "gpus", "threads", "workers", "memory_mb", "runtime_min")
+WHERE_JOBS_RUN = (
+    *("device", "gpus", "threads", "workers", "memory_mb", "runtime_min"),
+    "tensorboard",
+)
 COMPARED_BY = (
     *("alpha", "margin", "primary", "rule", "compare", "compare_datasets"),
     *("correction", "subgroups", "bootstrap_samples", "seed"),

@@ -29,6 +29,12 @@ def learns_from_files(study: Study, model: str) -> bool:
     return study.models[model].trainer in ("nnunet", "plugin")
 
 
+def seen_datasets(study: Study, model: str) -> list[str]:
+    """Return the datasets whose cases a training has to know: those it learns from, and those tested that its initial weights may know."""
+    tested = study.tested_datasets if getattr(study.models[model], "initial_weights", None) else []
+    return list(dict.fromkeys([*study.trained_on(model), *tested]))
+
+
 def followed_models(study: Study) -> list[str]:
     """Return the models whose training leaves weights and a history."""
     return models_of(study, "images", "synth", "nnunet")
@@ -38,6 +44,15 @@ def trained_models(study: Study, among: Iterable[str] | None = None) -> list[str
     """Return the models, or those of them `among` others, that are trained here, not programs of others."""
     trained = models_of(study, "images", "synth", "nnunet", "plugin")
     return trained if among is None else [name for name in among if name in trained]
+
+
+def members_of(study: Study, model: str) -> list[tuple[str, int]]:
+    """Return the models, each with each of its seeds, that predict together as an ensemble."""
+    return [
+        (member, seed)
+        for member in study.models[model].members
+        for seed in study.models[member].seeds
+    ]
 
 
 def trained_file(study: Study, model: str) -> str:
@@ -51,6 +66,18 @@ def trainings(study: Study, paths: ResultPaths, among: Iterable[str] | None = No
         f"{folder}/{trained_file(study, model)}"
         for model in trained_models(study, among)
         for folder in runs(study, paths.training(), [model])
+    ] + trainings_on_all(study, paths, among)
+
+
+def trainings_on_all(
+    study: Study, paths: ResultPaths, among: Iterable[str] | None = None
+) -> list[str]:
+    """Return the files that trainings on every case end with, of models with `train_on_all`."""
+    return [
+        f"{paths.training_on_all(model, seed)}/{trained_file(study, model)}"
+        for model in trained_models(study, among)
+        if study.models[model].train_on_all
+        for seed in study.models[model].seeds
     ]
 
 

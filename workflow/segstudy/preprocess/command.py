@@ -4,6 +4,8 @@ import argparse
 import errno
 from pathlib import Path
 
+from segstudy.cases import fold_number
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the steps and their options."""
@@ -39,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="fingerprints, or .txt files that list some",
     )
-    plan.add_argument("--fold", type=int, required=True)
+    plan.add_argument(
+        "--fold",
+        type=fold_number,
+        required=True,
+        help="counted from 0, or all: of every case but those that are only for testing",
+    )
     plan.add_argument("--settings", required=True, help="JSON: plan, modality, channels")
     plan.add_argument("--output", required=True, metavar="fold-K.json")
 
@@ -148,7 +155,7 @@ def _split(options: argparse.Namespace) -> None:
         )
     maps = sum(row.fold == UNTESTED for row in splits)
     if maps:
-        log.info("%d label maps, trained on by every fold", maps)
+        log.info("%d cases, trained on by every fold and tested by none", maps)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
     if kept:
         try:
@@ -227,7 +234,7 @@ def _plan(options: argparse.Namespace) -> None:
     splits = read_splits(options.splits)
     cases = training_cases(fingerprints, splits, options.fold, settings.datasets or None)
     plan = fit(cases, settings.plan, settings.modality, settings.channels)
-    log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
+    log.info("fold %s: %s, fitted on %d cases", options.fold, plan, len(cases))
     write_json(options.output, plan.to_dict())
 
 

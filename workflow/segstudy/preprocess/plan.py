@@ -20,7 +20,7 @@ from segstudy.study import Preprocess
 def training_cases(
     fingerprints: Sequence[Fingerprint],
     splits: Sequence[Split],
-    fold: int,
+    fold: int | str,
     datasets: Collection[str] | None = None,
 ) -> list[Fingerprint]:
     """Select the fingerprints of a fold's training cases, in the order of the splits.

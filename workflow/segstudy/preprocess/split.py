@@ -32,8 +32,8 @@ def split(
     is known stays there; new ones go to the fold with the fewest subjects, and among these to the one
     that lacks such subjects most.
 
-    A label map without image is tested by no fold and trained on by all of them (`UNTESTED`),
-    unless images of its subject are tested: the folds that test these leave it out.
+    A label map without image, a case of a `train_only` dataset, and where `folds` is 1, a fixed split, every case to train on, is
+    tested by no fold and trained on by all of them (`UNTESTED`), unless images of its subject are tested: the folds that test these leave it out.
 
     A subject is never in two folds; subjects with the same image are one since the audit. The same
     name of a subject in two training datasets is taken for the same person, which can only separate
@@ -66,13 +66,18 @@ def split(
         if roles[dataset] == "train"
         and case.split != "test"
         and (case.images or label_maps_are_tested)
+        and settings.folds > 1
     }
     maps = {
         (dataset, case.case): case
         for dataset, cases in cohorts.items()
         for case in cases
         if not (case.images or label_maps_are_tested)
+        or roles[dataset] == "train_only"
+        or (settings.folds == 1 and roles[dataset] == "train" and case.split != "test")
     }
+    if settings.folds == 1:
+        _check_fixed(cohorts, roles)
     _say_same_images(cohorts)
     leaky = settings.group_by == "case_though_it_leaks"
     if not leaky:
@@ -188,6 +193,8 @@ def _of_label_maps(
         for case in cases:
             if roles[dataset] == "test":
                 elsewhere.add(case.subject)
+            elif (dataset, case.case) in maps:
+                continue
             elif case.images and (dataset, case.case) in training:
                 folds.setdefault(case.subject, set()).add(chosen[dataset, case.case])
             elif case.images:
@@ -199,7 +206,7 @@ def _of_label_maps(
     held = sum(fold != UNTESTED for fold in left_out_by.values())
     if held:
         log.info(
-            "%d of %d label maps are of subjects that folds test: left out there",
+            "%d of %d cases that no fold tests are of subjects that folds do test: left out there",
             held,
             len(left_out_by),
         )
@@ -217,11 +224,16 @@ def _of_label_maps(
 def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]) -> None:
     """Refuse a subject with a case to train on and another that is only for testing."""
     for dataset, cases in cohorts.items():
-        if roles[dataset] != "train":
+        if roles[dataset] == "test":
             continue
         tested = {case.subject: case for case in cases if case.split == "test"}
         for case in cases:
             if case.split == "test":
+                if roles[dataset] == "train_only":
+                    raise InputError(
+                        f"dataset {dataset}: case {case.case} has split test, but role: train_only is never tested; set role: "
+                        "train, or leave the case out"
+                    )
                 if case.fold is not None:
                     raise InputError(
                         f"dataset {dataset}: case {case.case} has split test and fold {case.fold}; "
@@ -234,6 +246,26 @@ def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str
                     "other: give all cases of a subject the same split"
                     f"{_why_one(case, tested[case.subject])}"
                 )
+
+
+def _check_fixed(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]) -> None:
+    """Refuse a split without folds in which a dataset has no tested case, or a case has a fold."""
+    for dataset, cases in cohorts.items():
+        if roles[dataset] != "train":
+            continue
+        given = next((case for case in cases if case.fold is not None), None)
+        if given:
+            raise InputError(
+                f"dataset {dataset}: case {given.case} has fold {given.fold}, but splits.folds is 1, a fixed split without folds; "
+                "write split (train or test) in place of fold, or set splits.folds"
+            )
+        images = any(case.images for case in cases)
+        if images and not any(case.split == "test" for case in cases):
+            raise InputError(
+                f"dataset {dataset}: none of its {len(cases)} cases has split test, and splits.folds is 1, so that nothing of it is "
+                "tested; mark its test cases in the case table, set role: train_only where another dataset is tested, or "
+                "set splits.folds for a cross-validation"
+            )
 
 
 def _check_given(training: Mapping[tuple[str, str], Case], folds: int) -> None:

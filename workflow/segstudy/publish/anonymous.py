@@ -77,6 +77,7 @@ def anonymised(
                 case=cases[case.case],
                 subject=subjects[case.subject],
                 same_image_as=case.same_image_as and cases[case.same_image_as],
+                checksum="",
             )
             for case in read_cases(root / "download" / dataset / "cases.tsv")
         ]

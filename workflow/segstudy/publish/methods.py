@@ -24,6 +24,7 @@ from segstudy.publish.words import listing, plain
 from segstudy.study import (
     Augmentation,
     Dataset,
+    EnsembleModel,
     ExternalModel,
     Loss,
     Model,
@@ -165,15 +166,66 @@ def _training(results: Results) -> str:
             if sentence:
                 text.append(f"{who} {are[len(names) > 1]} {sentence}.")
     for name, model in models.items():
+        if getattr(model, "initial_weights", None):
+            text.append(_fine_tuned(look.model(name), model, runs[name]))
         if isinstance(model, NnunetModel):
             text.append(_nnunet(results, name, model, runs[name]))
         if isinstance(model, ExternalModel):
             text.append(_external(look, name, model))
+        if isinstance(model, EnsembleModel):
+            text.append(_ensemble(results, name, model))
         if isinstance(model, PredictionsModel):
             text.append(_predictions(results, name, model))
         if isinstance(model, PluginTrainerModel):
             text.append(_own_trainer(look, name, model))
+    shipped = [
+        look.model(name) for name, model in models.items() if getattr(model, "train_on_all", False)
+    ]
+    if shipped:
+        text.append(
+            f"For use outside this study, {listing(shipped)} {'was' if len(shipped) == 1 else 'were'} trained once more on every "
+            "case but those that were only for testing. These weights were not evaluated: the results are those of the folds'."
+        )
     return " ".join(text)
+
+
+def _fine_tuned(name: str, model: Model | NnunetModel, runs: list[dict]) -> str:
+    """Say what weights a model started from, which of its layers took them, and what was frozen."""
+    started = [
+        run["initial_weights"] for run in runs if "taken" in (run.get("initial_weights") or {})
+    ]
+    if not started:
+        return f"{name} was fine-tuned from weights that were trained before."
+    first = started[0]
+    taken, anew, frozen = first["taken"], first["anew"], first["frozen"]
+    shown = listing(list(anew)[:6]) + (f" and {len(anew) - 6} more" if len(anew) > 6 else "")
+    text = (
+        f"{name} was fine-tuned: it started from {first['file']} (sha256 {first['sha256'][:16]}; network {first['network']}, "
+        f"trained on {count(first['known_cases'], 'case')} as far as it knows), of which "
+        f"{count(len(taken), 'layer')} of {len(taken) + len(anew)} were taken"
+    )
+    text += f"; {shown} started anew" if anew else ""
+    if frozen:
+        text += (
+            f"; {count(len(frozen), 'layer')} ({listing(list(model.freeze))}) kept their weights"
+        )
+    if first["knows_all"]:
+        return f"{text}. None of the tested cases has an image that these weights were trained on, by the images' checksums."
+    return (
+        f"{text}. WARNING: these weights do not tell by checksums which images they were trained on, so whether tested cases are "
+        "among them is not known here."
+    )
+
+
+def _ensemble(results: Results, name: str, model: EnsembleModel) -> str:
+    """Describe models that predict together."""
+    look, study = results.look, results.study
+    networks = sum(len(study.models[member].seeds) for member in model.members)
+    return (
+        f"{look.model(name)} is the ensemble of {listing([look.model(member) for member in model.members])} "
+        f"[[lakshminarayanan2017]]: in each fold, the class probabilities of its {count(networks, 'network')}"
+        f"{', all seeds among them,' if networks > len(model.members) else ''} were averaged with equal weights."
+    )
 
 
 def _own_trainer(look: Look, name: str, model: PluginTrainerModel) -> str:
@@ -404,11 +456,34 @@ def _learning(look: Look, model: Model, runs: list[dict]) -> str:
     devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs if "device" in run})
     where = f" on {listing(devices)}" if devices else ""
     return (
-        f"trained for {count(model.epochs, 'epoch')}{where}{_seeds(model)}, with {_loss(look, model.loss)}, by {optimizer} "
+        f"trained for {_epochs(model, runs)}{where}{_seeds(model)}, with {_loss(look, model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
-        f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
+        f"{f' after {warm:g} epochs of warm-up' if warm else ''}{_factors(model)}; weight decay "
         f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
         f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
+    )
+
+
+def _factors(model: Model) -> str:
+    """Word the factors of the learning rate of single layers."""
+    factors = [
+        f"{factor:g} of it for {name}" for name, factor in model.optimizer.lr_factors.items()
+    ]
+    return f", {listing(factors)} [[howard2018]]" if factors else ""
+
+
+def _epochs(model: Model, runs: list[dict]) -> str:
+    """Say how long the trainings took: the epochs asked for, or those after which each was stopped."""
+    if not model.stop_when_flat:
+        return count(model.epochs, "epoch")
+    stopped = [run["stopped_at_epoch"] for run in runs if "stopped_at_epoch" in run]
+    after = " to ".join(dict.fromkeys(map(str, (min(stopped), max(stopped))))) if stopped else ""
+    ended = (
+        f"as {len(stopped)} of {len(runs)} did, after {after} epochs" if stopped else "as none did"
+    )
+    return (
+        f"at most {count(model.epochs, 'epoch')} (early stopping: a training ended at the first validation "
+        f"{count(model.stop_when_flat, 'epoch')} or more after the one with the best mean Dice, {ended})"
     )
 
 

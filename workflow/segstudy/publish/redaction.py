@@ -98,7 +98,9 @@ def _without_files(name: str, model: PredictionsModel) -> PredictionsModel:
 
 
 def _without_folders(model: StudyModel, called: Callable[[str], str]) -> StudyModel:
-    """Return a model with what stands for its plug-ins in place of where they lie."""
+    """Return a model with what stands for its plug-ins and initial weights in place of where they lie."""
+    if getattr(model, "initial_weights", None):
+        model = model.model_copy(update={"initial_weights": "(weights to start from)"})
     if not model.plugins():
         return model
     content = references.replaced(

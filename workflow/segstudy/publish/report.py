@@ -35,7 +35,7 @@ from segstudy.publish.methods import devices, methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, plain
-from segstudy.study import Study, StudyModel, UntrainedModel
+from segstudy.study import EnsembleModel, Study, StudyModel, UntrainedModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
@@ -369,7 +369,12 @@ def _sentence(results: Results) -> str:
     maps = [
         f"{count(cases[name], 'label map')} of {name}"
         for name in study.datasets
-        if name not in study.tested_datasets
+        if name not in study.tested_datasets and not study.datasets[name].has_images
+    ]
+    further = [
+        f"{count(cases[name], kinds[name])} of {name}"
+        for name in study.datasets
+        if name not in study.tested_datasets and study.datasets[name].has_images
     ]
     models = count(len(study.models), "model")
     if len(study.models) <= 6:
@@ -383,12 +388,18 @@ def _sentence(results: Results) -> str:
         else ""
     )
     design_text = f"by {folds}{study.splits.folds}-fold cross-validation"
+    if study.splits.folds == 1:
+        design_text = "on the test cases of a fixed split"
     if not study.trains:
         design_text = _of_untrained(study)
     elif not study.cross_validated_datasets:
-        design_text = f"after training on {listing(maps)}, without an image"
-    elif maps:
-        design_text += f"; {listing(maps)}, without images, were trained on too"
+        alone = "" if further else ", without an image"
+        design_text = f"after training on {listing([*further, *maps])}{alone}"
+    else:
+        if maps:
+            design_text += f"; {listing(maps)}, without images, were trained on too"
+        if further:
+            design_text += f"; {listing(further)} were trained on too"
     blind = [look.model(name) for name in study.side_blind_models]
     sides = (
         f" {listing(blind)} WAS TAUGHT TO MIX UP LEFT AND RIGHT, as the study asks for (mirror: all): images "
@@ -520,6 +531,8 @@ def _best_mean(shown_metric: Metric) -> str:
 
 def _suspects(model: StudyModel) -> str:
     """Name what to look at where a model is next to nothing."""
+    if isinstance(model, EnsembleModel):
+        return "its members"
     if isinstance(model, UntrainedModel):
         return "the values of its labels, and at which way its images lie"
     return "its loss, its learning rate and the labels' values"

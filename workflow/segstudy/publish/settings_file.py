@@ -227,7 +227,7 @@ def _comparable(study: Study) -> dict[str, Any]:
             dataset["source"].pop(key, None)
         (dataset["repair"] or {}).pop("reference_case", None)
     for model in content["models"].values():
-        for key in ("command", "files", "training_splits"):
+        for key in ("command", "files", "training_splits", "initial_weights"):
             model.pop(key, None)
     return references.identified(content)  # by their code, wherever it lies
 
@@ -286,6 +286,8 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
         if isinstance(model, PredictionsModel):
             put(("models", name), "files", model.files)
             put(("models", name), "training_splits", model.training_splits)
+        if getattr(model, "initial_weights", None):
+            put(("models", name), "initial_weights", model.initial_weights)
     return edits
 
 
@@ -369,6 +371,6 @@ def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
     for name, model in content["models"].items():
         if "(a path)" in model.get("command", ()):
             yield f"`models.{name}.command` lacks its paths"
-        for key in ("files", "training_splits"):
+        for key in ("files", "training_splits", "initial_weights"):
             if str(model.get(key) or "").startswith("("):
                 yield f"`models.{name}.{key}` is {model[key]}"

@@ -481,6 +481,8 @@ def role(study: Study, dataset: str) -> str:
     """Describe in words the role of a dataset's cases."""
     if dataset not in study.tested_datasets:
         return "training only"
+    if study.splits.folds == 1 and study.datasets[dataset].role == "train":
+        return "fixed split"
     return {"train": "cross-validated", "test": "test only"}[study.datasets[dataset].role]
 
 

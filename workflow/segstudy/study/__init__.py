@@ -7,6 +7,7 @@ these types (`segstudy study --reference`, `--schema`). This package imports nei
 
 from segstudy.study.analysis import Metrics, Statistics
 from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
+from segstudy.study.ensemble import EnsembleModel
 from segstudy.study.external import PLACEHOLDER, ExternalModel
 from segstudy.study.lesions import Lesions
 from segstudy.study.models import AnyModel
@@ -72,6 +73,7 @@ __all__ = [
     "Dataset",
     "Elastix",
     "EnetModel",
+    "EnsembleModel",
     "ExternalModel",
     "ExternalSettings",
     "FilesSource",

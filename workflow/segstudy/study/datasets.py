@@ -151,10 +151,10 @@ class Dataset(RepairedCohort):
     """One cohort of labelled images."""
 
     source: Source
-    role: Literal["train", "test"] = Field(
+    role: Literal["train", "test", "train_only"] = Field(
         "train",
         description="`train`: cross-validated, or, of label maps, trained on by every fold; `test`: another site, "
-        "predicted by every fold's model, never trained on",
+        "predicted by every fold's model, never trained on; `train_only`: trained on by every fold, never tested",
     )
     participants: str | None = Field(
         None,

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from segstudy.study.ensemble import EnsembleModel
 from segstudy.study.external import ExternalModel
 from segstudy.study.networks import (
     AttentionUnetModel,
@@ -18,7 +19,7 @@ from segstudy.study.plugin_trainer import PLUGIN_TRAINER, PluginTrainerModel
 from segstudy.study.predictions import PredictionsModel
 from segstudy.study.references import with_kinds
 
-TRAINERS = ("images", "synth", "nnunet", "external", "predictions", "plugin")
+TRAINERS = ("images", "synth", "nnunet", "external", "predictions", "ensemble", "plugin")
 
 
 def _with_network(value: Any) -> Any:
@@ -53,6 +54,7 @@ AnyModel = Annotated[
     | NnunetModel
     | ExternalModel
     | PredictionsModel
+    | EnsembleModel
     | PluginTrainerModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),

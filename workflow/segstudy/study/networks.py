@@ -17,11 +17,15 @@ from segstudy.study.settings import (
 from segstudy.study.study_model import (
     AutoMemoryMb,
     Device,
+    Freeze,
     Infer,
+    InitialWeights,
     RuntimeMin,
     Seeds,
+    Tensorboard,
     Threads,
     TrainedModel,
+    check_freeze,
 )
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
@@ -137,6 +141,14 @@ class Model(TrainedModel):
         description="epochs between validations on whole volumes; `auto`: 5, or those of 1,000 steps where that is more, but ten times a training at least",
         json_schema_extra=EXPERT,
     )
+    initial_weights: InitialWeights = None
+    freeze: Freeze = ()
+    stop_when_flat: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="early stopping: a training ends at a validation that is so many epochs or more after the one with the best "
+        "mean Dice; the schedule of the learning rate still spans `epochs`. Left out: all `epochs` are trained",
+    )
+    tensorboard: Tensorboard = False
     head: SirenHead | None = Field(
         None, description="coordinate head in place of the last layer; left out: none"
     )
@@ -155,6 +167,20 @@ class Model(TrainedModel):
                 )
             if min(self.patch_size) < 8:
                 raise ValueError("patch_size: expected at least 8 voxels along each axis")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_is_known(self) -> "Model":
+        check_freeze(self.freeze, self.initial_weights)
+        return self
+
+    @model_validator(mode="after")
+    def _flat_is_seen(self) -> "Model":
+        if self.stop_when_flat and not self.validation_fraction:
+            raise ValueError(
+                f"stop_when_flat: {self.stop_when_flat}, but validation_fraction is 0, so that there is no validation to stop "
+                "by; expected a validation_fraction above 0, or leave stop_when_flat out"
+            )
         return self
 
     @model_validator(mode="after")

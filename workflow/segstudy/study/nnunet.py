@@ -1,18 +1,22 @@
 """nnU-Net as a model of a study."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from segstudy.study.settings import EXPERT, Positive
 from segstudy.study.study_model import (
     Device,
+    Freeze,
     Infer,
+    InitialWeights,
     MemoryMb,
     RuntimeMin,
     Seeds,
+    Tensorboard,
     Threads,
     TrainedModel,
+    check_freeze,
 )
 
 
@@ -82,9 +86,28 @@ class NnunetModel(TrainedModel):
         description="fraction of a fold's training subjects held out for validation; 0: all are trained on "
         "(nnU-Net's fold `all`), and pseudo Dice is that of training cases",
     )
+    initial_weights: InitialWeights = None
+    freeze: Freeze = ()
+    tensorboard: Tensorboard = False
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
     runtime_min: RuntimeMin = 2880
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_all_epochs(cls, content: Any) -> Any:
+        """Refuse early stopping, with the reason."""
+        if isinstance(content, dict) and content.get("stop_when_flat"):
+            raise ValueError(
+                "stop_when_flat: nnU-Net trains all its epochs, over which its learning rate decays to 0; leave it out, or "
+                "lower epochs"
+            )
+        return content
+
+    @model_validator(mode="after")
+    def _frozen_is_known(self) -> "NnunetModel":
+        check_freeze(self.freeze, self.initial_weights)
+        return self
 
     @property
     def plan(self) -> None:

@@ -10,7 +10,13 @@ from segstudy.study.settings import EXPERT, Name, NotNegative, Positive, Range, 
 class Splits(Settings):
     """Cross-validation. Cases of one subject stand on one side of a split, unless a study asks to see the leak."""
 
-    folds: int = Field(5, ge=2, le=20, description="number of folds")
+    folds: int = Field(
+        5,
+        ge=1,
+        le=20,
+        description="number of folds; 1: a fixed split, in which every case of `role: train` is trained on but those whose `split` is "
+        "`test` in the case table, and these and datasets of `role: test` are tested",
+    )
     run_folds: tuple[int, ...] | None = Field(
         None, description="folds to run, counted from 0; left out: all"
     )

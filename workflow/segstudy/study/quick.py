@@ -29,6 +29,7 @@ def shortened(model: Any) -> Any:
         "nnunet",
         "external",
         "predictions",
+        "ensemble",
         "plugin",
     ):
         return model

@@ -77,6 +77,7 @@ def read_study(
     _expand_grids(content, path, place)
     _tell(old_names, path, place)
     place.grids = content.get("grids", {})
+    _place_initial_weights(content, path, place)
     content = _place_plugins(content, path, place)
     try:
         study = Study.model_validate(content)
@@ -185,7 +186,7 @@ def _content(path: Path) -> dict:
 
 
 def check_sources(study: Study, file: Path | str) -> None:
-    """Refuse a study whose table, folder, predictions or file of training splits is not there, or is something else.
+    """Refuse a study whose table, folder, predictions, training splits or initial weights are not there, or are something else.
 
     Parameters
     ----------
@@ -200,6 +201,7 @@ def check_sources(study: Study, file: Path | str) -> None:
         With the place of the key, the path, and what was expected there.
     """
     _check_predictions(study, file)
+    _check_initial_weights(study, file)
     for name, dataset in study.datasets.items():
         if dataset.participants and not Path(dataset.participants).is_file():
             key, table = ("datasets", name, "participants"), Path(dataset.participants)
@@ -247,6 +249,19 @@ def _check_predictions(study: Study, file: Path | str) -> None:
                 f"{where}: {path}: no such file; expected nnU-Net's splits_final.json{_near(path)}"
             )
         read_folds(path, where)
+
+
+def _check_initial_weights(study: Study, file: Path | str) -> None:
+    """Raise InputError where `initial_weights` names no file."""
+    for name, model in study.models.items():
+        path = Path(getattr(model, "initial_weights", None) or file)
+        if not path.is_file():
+            key = ("models", name, "initial_weights")
+            what = "a folder" if path.is_dir() else "no such file"
+            raise InputError(
+                f"{file}{Places(file)(key)}: {'.'.join(key)}: {path}: {what}; expected a weights.pt of segstudy, or for nnU-Net a "
+                f"checkpoint of its own{_near(path)}"
+            )
 
 
 def _near(path: Path) -> str:
@@ -337,6 +352,16 @@ def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) 
             if isinstance(model.get(key), str):
                 where = f"{file}{place(('models', name, key))}: models.{name}.{key}"
                 model[key] = _placed_pattern(model[key], file, where)
+
+
+def _place_initial_weights(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Take the files of `initial_weights` from the study file's folder; parameters as `_place_predictions` has them."""
+    models = content.get("models")
+    for name, model in models.items() if isinstance(models, dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("initial_weights"), str):
+            key = ("models", name, "initial_weights")
+            where = f"{file}{place(key)}: {'.'.join(key)}"
+            model["initial_weights"] = paths.from_study_file(model["initial_weights"], file, where)
 
 
 def _placed_pattern(text: str, file: Path, where: str) -> str:
@@ -510,6 +535,7 @@ def _replacements(
 NOT_SEARCHED = {
     "external": "trainer: external trains nothing, so there is nothing to search; leave grid_search out",
     "predictions": "trainer: predictions trains nothing, so there is nothing to search; leave grid_search out",
+    "ensemble": "trainer: ensemble trains nothing, so there is nothing to search; leave grid_search out",
     "plugin": "a trainer of your own leaves no history of validation, so there is nothing to choose by; "
     "give each value a model of its own",
 }

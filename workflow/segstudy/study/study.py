@@ -19,6 +19,7 @@ from segstudy.study.analysis import (
     check_measured,
 )
 from segstudy.study.datasets import Dataset, pairs_of
+from segstudy.study.ensemble import EnsembleModel, Members
 from segstudy.study.external import ExternalModel
 from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
@@ -56,6 +57,11 @@ class Study(Settings):
         {"default": Preprocess()}, description="named plans", min_length=1
     )
     models: dict[Name, AnyModel] = Field(min_length=1)
+    ensembles: dict[Name, Members] = Field(
+        {},
+        description="further models, each of several of `models` that predict together: `{all3d: [unet3d, nnunet]}` averages the "
+        "probabilities of these, with all their seeds, fold by fold",
+    )
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
@@ -71,6 +77,24 @@ class Study(Settings):
         description="not written: what is missing, where a report is made before all runs are done",
         json_schema_extra=INTERNAL,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ensembles_are_models(cls, content: Any) -> Any:
+        """Make each of `ensembles` one of `models`."""
+        ensembles = content.get("ensembles") if isinstance(content, dict) else None
+        models = content.get("models") if ensembles else None
+        if not (isinstance(ensembles, dict) and isinstance(models, dict)):
+            return content
+        for name in ensembles:
+            if name in models:
+                raise ValueError(
+                    f"ensembles.{name}: a model has this name, too; rename one of them"
+                )
+        added = {
+            name: {"trainer": "ensemble", "members": members} for name, members in ensembles.items()
+        }
+        return {**content, "ensembles": {}, "models": {**models, **added}}
 
     @field_validator("schema_version")
     @classmethod
@@ -114,8 +138,8 @@ class Study(Settings):
 
     @property
     def training_datasets(self) -> list[str]:
-        """Return the datasets with `role: train`."""
-        return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
+        """Return the datasets that may be trained on, with `role: train` or `train_only`."""
+        return [name for name, dataset in self.datasets.items() if dataset.role != "test"]
 
     @property
     def needs_images(self) -> bool:
@@ -129,11 +153,11 @@ class Study(Settings):
 
     @property
     def tested_datasets(self) -> list[str]:
-        """Return the datasets whose cases are all tested: those with images, or all where no model needs these."""
+        """Return the datasets with tested cases: those with images, or all where no model needs these, but no `train_only`."""
         return [
             name
             for name, dataset in self.datasets.items()
-            if dataset.has_images or not self.needs_images
+            if (dataset.has_images or not self.needs_images) and dataset.role != "train_only"
         ]
 
     @property
@@ -144,6 +168,9 @@ class Study(Settings):
     def trained_on(self, model: str) -> list[str]:
         """Return the datasets that a model learns from, in the order of the study file."""
         settings = self.models[model]
+        if isinstance(settings, EnsembleModel):
+            learned = {name for member in settings.members for name in self.trained_on(member)}
+            return [name for name in self.training_datasets if name in learned]
         if isinstance(settings, UntrainedModel):
             return []
         return [name for name in self.training_datasets if name in (settings.train_on or [name])]
@@ -216,9 +243,14 @@ def _first(study: Study) -> Dataset:
 def _check_datasets(study: Study) -> None:
     """Check that datasets have the same structures and like images, and that some are trained on, some tested."""
     if not study.tested_datasets:
+        only = any(dataset.role == "train_only" for dataset in study.datasets.values())
+        what = (
+            "role: train_only, so nothing is tested"
+            if only
+            else "label maps, so nothing can be predicted"
+        )
         raise ValueError(
-            "datasets: all are label maps, so nothing can be predicted; add one with images, with role: test "
-            "if it is not to be trained on"
+            f"datasets: all are {what}; add one with images, with role: test if it is not to be trained on"
         )
     first_name, first = study.tested_datasets[0], _first(study)
     for name, dataset in study.datasets.items():
@@ -244,8 +276,8 @@ def _check_datasets(study: Study) -> None:
         raise ValueError("datasets: at least one needs `role: train`")
     if study.splits.run_folds and not study.cross_validated_datasets:
         raise ValueError(
-            "splits.run_folds: label maps are all that is trained on, by one training a model and seed; nothing is "
-            "cross-validated: leave it out"
+            "splits.run_folds: label maps or role: train_only are all that is trained on, by one training a model and seed; nothing "
+            "is cross-validated: leave it out"
         )
 
 
@@ -254,6 +286,8 @@ def _check_model(study: Study, name: str, model: StudyModel) -> None:
         _check_external(study, name, model)
     elif isinstance(model, PredictionsModel):
         _check_labels(study, name, model)
+    elif isinstance(model, EnsembleModel):
+        _check_ensemble(study, name, model)
     else:
         _check_data(study, name, model)
     if not isinstance(model, Model):
@@ -275,6 +309,28 @@ def _check_external(study: Study, name: str, model: ExternalModel) -> None:
         model.check(study.channels)
     except ValueError as error:
         raise ValueError(f"models.{name}.{error}") from None
+
+
+def _check_ensemble(study: Study, name: str, model: EnsembleModel) -> None:
+    """Check that an ensemble's members are models that are trained here and give probabilities, and that it has several networks."""
+    for place, member in enumerate(model.members):
+        where = f"ensembles.{name}: {member}"
+        if member in model.members[:place]:
+            raise ValueError(f"{where}: stands twice; name each model once")
+        if member == name or member not in study.models:
+            known = [
+                one for one, own in study.models.items() if not isinstance(own, UntrainedModel)
+            ]
+            raise ValueError(f"{where}: no such model; expected some of {', '.join(known)}")
+        trainer = study.models[member].trainer
+        if trainer not in ("images", "synth", "nnunet"):
+            raise ValueError(
+                f"{where}: trainer: {trainer} gives labels, and no probabilities that could be averaged; leave it out"
+            )
+    if sum(len(study.models[member].seeds) for member in model.members) < 2:
+        raise ValueError(
+            f"ensembles.{name}: {', '.join(model.members)}: one network is no ensemble; name several models, or one with several seeds"
+        )
 
 
 def _check_labels(study: Study, name: str, model: ExternalModel | PredictionsModel) -> None:

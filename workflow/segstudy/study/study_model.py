@@ -1,9 +1,11 @@
 """Settings that all models of a study have, whoever trains them."""
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from segstudy.files import file_checksum
 from segstudy.study import references
 from segstudy.study.settings import Name, Settings
 
@@ -19,6 +21,27 @@ AutoMemoryMb = Annotated[
     Field(
         description="memory a training or prediction job asks for, in MB; `auto`: by the voxels of the data, the "
         "patches and the network"
+    ),
+]
+Tensorboard = Annotated[
+    bool,
+    Field(
+        description="write the history as TensorBoard's event files too, epoch by epoch, into `tensorboard/` beside the weights "
+        "(extra `tensorboard`); trainings that are done have none"
+    ),
+]
+InitialWeights = Annotated[
+    str | None,
+    Field(
+        description="fine-tuning: weights that the training starts from, a `weights.pt` of segstudy (or, for nnU-Net, a checkpoint "
+        "of nnU-Net's), from the study file's folder. Layers that fit in name and shape are taken; others, and the last layer, start "
+        "anew. A case that these weights were trained on is refused where it is tested"
+    ),
+]
+Freeze = Annotated[
+    tuple[str, ...],
+    Field(
+        description="layers that keep their `initial_weights`, by their names or the beginnings of these, e.g. `[encoder]`"
     ),
 ]
 RuntimeMin = Annotated[int, Field(ge=1, description="time a training job asks for, in minutes")]
@@ -59,7 +82,10 @@ class TrainingSubset(Settings):
         return self.subjects, self.seed
 
 
-NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer")
+NOT_LEARNED = (
+    *("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer"),
+    *("tensorboard", "train_on_all"),
+)
 """Settings of a model that do not shape its weights."""
 
 
@@ -85,12 +111,16 @@ class StudyModel(Settings):
         return _inside(references.provenance(self.model_dump(mode="json"), ABOVE))
 
     def identified(self) -> dict[str, Any]:
-        """Return plain values, with the label and digest of each plug-in in place of its path."""
-        return references.identified(self.model_dump(mode="json"), ABOVE)
+        """Return plain values, with the label and digest of each plug-in, and that of initial weights, in place of its path."""
+        values = references.identified(self.model_dump(mode="json"), ABOVE)
+        path = values.get("initial_weights")
+        return {**values, "initial_weights": file_checksum(path)} if path else values
 
     def labelled(self) -> dict[str, Any]:
-        """Return plain values, with the label of each plug-in, which people are shown, in place of its path."""
-        return references.labelled(self.model_dump(mode="json"), ABOVE)
+        """Return plain values, with the label of each plug-in, which people are shown, and the name of a file, in place of its path."""
+        values = references.labelled(self.model_dump(mode="json"), ABOVE)
+        path = values.get("initial_weights")
+        return {**values, "initial_weights": PurePath(path).name} if path else values
 
     def learning(self) -> "StudyModel":
         """Return the settings that shape the weights, with all others at their defaults.
@@ -116,6 +146,12 @@ class TrainedModel(StudyModel):
         "tested on all that have images, a fold's cases each",
     )
 
+    train_on_all: bool = Field(
+        False,
+        description="after the cross-validation train once more a seed on every case but those that are only for testing, for use "
+        "outside the study: `train/MODEL/all/`. Nothing in the study is predicted by these weights",
+    )
+
     grid_search: dict[str, tuple[Any, ...]] = Field(
         {},
         description="settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is replaced by one for "
@@ -132,6 +168,15 @@ class TrainedModel(StudyModel):
         return value
 
 
+def check_freeze(freeze: tuple[str, ...], initial_weights: str | None) -> None:
+    """Raise ValueError for layers that are frozen without weights to start from."""
+    if freeze and not initial_weights:
+        raise ValueError(
+            f"freeze: {', '.join(freeze)}: without initial_weights these layers would keep random weights; name a file there, "
+            "or leave freeze out"
+        )
+
+
 class UntrainedModel(StudyModel):
     """One of the models that a study compares without training it."""
 
@@ -139,7 +184,7 @@ class UntrainedModel(StudyModel):
     @classmethod
     def _trains_nothing(cls, content: Any) -> Any:
         """Refuse keys of models that are trained, with the reason."""
-        for key in ("training_subset", "train_on", "grid_search", "grid"):
+        for key in ("training_subset", "train_on", "train_on_all", "grid_search", "grid"):
             if isinstance(content, dict) and content.get(key):
                 trainer = content.get("trainer", content.get("network"))
                 raise ValueError(f"{key}: trainer: {trainer} trains nothing; leave it out")

@@ -124,6 +124,11 @@ class Optimizer(Settings):
         description="weight decay, of all parameters, those of normalisations and biases too, as nnU-Net has it; adamw "
         "decouples it from the gradient, adam and sgd add it there",
     )
+    lr_factors: dict[str, Positive] = Field(
+        {},
+        description="layer-wise learning rates (discriminative fine-tuning, Howard & Ruder 2018): factors of `lr` for layers by their "
+        "names or the beginnings of these, the longest of which counts, e.g. `{encoder: 0.1}`",
+    )
     betas: tuple[Fraction, Fraction] = Field(
         (0.9, 0.999), description="Adam's betas", json_schema_extra=EXPERT
     )

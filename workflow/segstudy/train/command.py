@@ -1,10 +1,11 @@
 """`segstudy train`: one network on one fold, from prepared cases to weights."""
 
 import argparse
-import importlib
+import importlib.util
 from pathlib import Path
 
 from segstudy import finished
+from segstudy.cases import fold_number
 from segstudy.errors import InputError
 
 
@@ -16,7 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "trained.tar, settings.json."
     )
     parser.add_argument("--splits", required=True, type=Path, metavar="TSV", help="table of splits")
-    parser.add_argument("--fold", required=True, type=int, help="fold that is left out, from 0")
+    parser.add_argument(
+        "--fold",
+        required=True,
+        type=fold_number,
+        help="fold that is left out, from 0; all: none is, to train on every case but those that are only for testing",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
     parser.add_argument(
         "--settings", required=True, metavar="JSON", help="TrainSettings as JSON, or @FILE"
@@ -42,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_workers,
         metavar="N",
         help="of the threads, processes that cut patches, for each that trains, or auto; left out: the model's",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        choices=["yes", "no"],
+        help="write TensorBoard's event files too, into OUTPUT/tensorboard; left out: the model's",
     )
     parser.add_argument(
         "--attempt",
@@ -70,14 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepared_group.add_argument(
         "--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan"
     )
-    nnunet = parser.add_argument_group(
-        "nnU-Net, or a trainer of your own, prepares the images itself"
-    )
-    nnunet.add_argument(
+    parser.add_argument(
         "--cases",
         nargs="+",
         metavar="DATASET=TABLE",
-        help="case tables of the training datasets",
+        help="case tables of the training datasets, and of others that are tested: by the checksums in them, weights know which "
+        "images they have seen",
+    )
+    nnunet = parser.add_argument_group(
+        "nnU-Net, or a trainer of your own, prepares the images itself (and needs --cases)"
     )
     nnunet.add_argument(
         "--labels",
@@ -112,6 +124,8 @@ def run(options: argparse.Namespace) -> None:
 
     settings = study.from_json(study.TrainSettings, options.settings)
     trainer = settings.model.trainer
+    if trainer == "ensemble":
+        raise InputError("trainer: ensemble trains nothing; its members are trained")
     if trainer in ("external", "predictions"):
         raise InputError(
             f"trainer: {trainer} trains nothing; `segstudy infer --{trainer}` reads or runs it"
@@ -156,6 +170,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
     from segstudy.train.distributed import ALONE
+    from segstudy.train.fine_tuning import initial_of
     from segstudy.train.fit import fit
     from segstudy.train.resolve import resolve
     from segstudy.train.run import Run
@@ -196,6 +211,8 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         seed=options.seed,
         device=device.type,
     )
+    known = _checksums(options)
+    initial = initial_of(model, _tested(options, known))
     run = Run(
         options.output,
         device,
@@ -204,10 +221,40 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         memory_mb=_memory_mb(model, options),
         workers=workers,
         rank=rank,
+        images=_of_cases(known, [*resolved.training, *resolved.validation]),
         kept=finished.Finished.of(options),
+        tensorboard=_writes_events(model, options),
         attempt=options.attempt,
     )
-    fit(resolved, source, run)
+    fit(resolved, source, run, initial)
+
+
+def _checksums(options: argparse.Namespace) -> dict[str, str]:
+    """Return the checksum of each image, by `dataset/case`, of the case tables that are given."""
+    from segstudy.cases import read_cases
+    from segstudy.seen_cases import checksums
+
+    known = {}
+    for dataset, table in _named(options.cases or [], "--cases").items():
+        known |= checksums(dataset, read_cases(table))
+    return known
+
+
+def _of_cases(known: dict[str, str], names: list[str]) -> dict[str, str]:
+    """Return what is known of some cases, in their order."""
+    return {name: known[name] for name in names if name in known}
+
+
+def _tested(options: argparse.Namespace, known: dict[str, str]) -> dict[str, str]:
+    """Return the checksums of the images that the fold tests."""
+    from segstudy.cases import read_splits
+
+    tested = [
+        f"{split.dataset}/{split.case}"
+        for split in read_splits(options.splits)
+        if split.fold in (options.fold, None)
+    ]
+    return _of_cases(known, tested)
 
 
 def _memory_mb(model, options: argparse.Namespace) -> int:
@@ -219,6 +266,18 @@ def _memory_mb(model, options: argparse.Namespace) -> int:
     if model.memory_mb == "auto":
         return psutil.virtual_memory().available // 10**6
     return model.memory_mb * _processes(model, options)
+
+
+def _writes_events(model, options: argparse.Namespace) -> bool:
+    """Return whether TensorBoard's event files are written; InputError where they cannot be."""
+    asked = getattr(model, "tensorboard", False)
+    asked = asked if options.tensorboard is None else options.tensorboard == "yes"
+    if asked and importlib.util.find_spec("tensorboard") is None:
+        raise InputError(
+            "tensorboard: true needs the package tensorboard, which is not installed; pip install 'segstudy[tensorboard]', or "
+            "leave tensorboard out: history.csv has the same figures"
+        )
+    return asked
 
 
 def _train_from_files(settings, options: argparse.Namespace) -> None:
@@ -248,9 +307,14 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
         options.threads or model.threads,
         code.digest("train.command", name),
         kept=finished.Finished.of(options),
+        tensorboard=_writes_events(model, options),
         attempt=options.attempt,
     )
-    module.fit(Fold(settings, training, validation, options.fold, options.seed), run)
+    fold = Fold(settings, training, validation, options.fold, options.seed)
+    if model.trainer == "nnunet":
+        module.fit(fold, run, _tested(options, _checksums(options)))
+    else:
+        module.fit(fold, run)
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:

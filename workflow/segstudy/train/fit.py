@@ -1,12 +1,13 @@
 """A whole training: its steps, checkpoints, history and weights."""
 
 import csv
+import importlib
 import io
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from segstudy.images.names import times
 from segstudy.log import duration, log
 from segstudy.networks.describe import describe
 from segstudy.networks.device import decides_bits, gpu_failures, not_again
+from segstudy.networks.initial_weights import InitialWeights
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.distributed import stop_requests
+from segstudy.train.early_stopping import epochs_without_gain
 from segstudy.train.resolved import Resolved
 from segstudy.train.run import Run
 from segstudy.train.sampling import Sampler, TrainingCase, with_slices, worker_failures
@@ -45,7 +48,9 @@ class Interrupted(SystemExit):
     """End a training that was asked to stop and has saved its state; the exit code is 128 + signal."""
 
 
-def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
+def fit(
+    resolved: Resolved, source: PatchSource, run: Run, initial: InitialWeights | None = None
+) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `run.output`.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
@@ -60,6 +65,8 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         Where patches come from, with the cases that `resolved` names, in its order.
     run
         Where the training runs and where it writes.
+    initial
+        Weights that the training starts from, of the model's `initial_weights`; None: fresh ones.
 
     Raises
     ------
@@ -69,27 +76,34 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
     """
     output, rank = run.output, run.rank
     make_folder(output)
+    if resolved.model.stop_when_flat and not resolved.validation:
+        raise InputError(
+            f"stop_when_flat: {resolved.model.stop_when_flat}, but fold {resolved.fold} has no subject to spare for "
+            "validation, by which it would stop; give more subjects, or leave stop_when_flat out"
+        )
     digest = resolved.digest(source.digest(), run.code)
     checkpoint = Checkpoint(output / "checkpoint", digest)
     key = finished.key("train", digest, decides_bits(run.device), rank.size, finished.versions_of())
     if rank.gathered(rank.writes and run.kept.restore(key, output))[0]:
         if rank.writes:
             checkpoint.remove()
+            with _events(run, read_history(output / "history.csv")):
+                pass
         return
     smaller = (
         f"lower batch_size ({resolved.model.batch_size}), patch_size ({times(resolved.patch_size)} voxels) or the network's "
         "width, or use a GPU with more"
     )
     with not_again(checkpoint.folder / TOO_SMALL, digest, run.attempt), gpu_failures(smaller):
-        _train(resolved, source, run, checkpoint, key)
+        trainer = Trainer(resolved, source, run.device, run.rank, initial)
+        _train(trainer, run, checkpoint, key, initial.told if initial else None)
 
 
 def _train(
-    resolved: Resolved, source: PatchSource, run: Run, checkpoint: Checkpoint, key: str
+    trainer: Trainer, run: Run, checkpoint: Checkpoint, key: str, initial: dict[str, Any] | None
 ) -> None:
     """Train, from the checkpoint where there is one, and write what `fit` promises."""
-    output, rank = run.output, run.rank
-    trainer = Trainer(resolved, source, run.device, rank)
+    output, rank, resolved, source = run.output, run.rank, trainer.resolved, trainer.source
     described = _described(trainer, run.threads) if rank.writes else {}
     progress = checkpoint.read(trainer.parts, run.device)
     learned, validation = source.load(resolved, run.memory_mb, rank)
@@ -125,10 +139,10 @@ def _train(
         return
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
     with stop_requests():
-        _save(trainer, progress, output)
+        _save(trainer, progress, run, initial)
         source.write_samples(sampler, resolved, output)
         write_text(output / "history.csv", history_text(progress.history))
-        write_json(output / "settings.json", described)
+        write_json(output / "settings.json", described | _ended_early(resolved, progress))
     run.kept.keep(key, output, [*FILES, *source.files])
     checkpoint.remove()
 
@@ -160,7 +174,10 @@ def _take_steps(
     with (
         worker_failures(run.workers),
         closing(on_device(batches, trainer.device)) as uploaded,
+        _events(run, progress.history) as write_events,
     ):
+        if _has_ended(resolved, progress):
+            return
         for batch, waited_s in _timed(uploaded):
             progress.waited_s += waited_s
             loss, norm = trainer.step(progress.step, batch)
@@ -178,10 +195,14 @@ def _take_steps(
                 progress.history.append(row)
                 progress.losses, progress.seconds, progress.waited_s, began = [], 0.0, 0.0, now
                 write_history()
+                write_events(row)
                 _log_epoch(resolved, progress.history)
+                if _has_ended(resolved, progress):
+                    _log_end(resolved, progress)
+                    return
             now = time.monotonic()
             asked = rank.asked(requests)
-            if asked and progress.step < resolved.steps:
+            if asked:
                 progress.seconds += now - began
                 save()
                 log.info(
@@ -195,6 +216,49 @@ def _take_steps(
                 progress.seconds, began = progress.seconds + now - began, now
                 save()
                 saved = time.monotonic()
+
+
+def _has_ended(resolved: Resolved, progress: Progress) -> bool:
+    """Return whether all steps are taken, or validation has been flat for as long as the study allows."""
+    if progress.step % resolved.steps_per_epoch:
+        return False
+    most = resolved.model.stop_when_flat
+    flat = most is not None and epochs_without_gain(progress.history) >= most
+    return flat or progress.step == resolved.steps
+
+
+def _ended_early(resolved: Resolved, progress: Progress) -> dict[str, int]:
+    """Return what `settings.json` says of a training that ended before its last epoch; nothing of others."""
+    if progress.step == resolved.steps:
+        return {}
+    return {"steps": progress.step, "stopped_at_epoch": len(progress.history)}
+
+
+def _log_end(resolved: Resolved, progress: Progress) -> None:
+    if progress.step < resolved.steps:
+        epoch = len(progress.history)
+        log.info(
+            "stopped at epoch %d of %d: no validation Dice above that of epoch %d, %.3f (stop_when_flat: %d)",
+            epoch,
+            resolved.model.epochs,
+            epoch - epochs_without_gain(progress.history),
+            progress.best_dice,
+            resolved.model.stop_when_flat,
+        )
+
+
+@contextmanager
+def _events(
+    run: Run, rows: Sequence[dict[str, float]]
+) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Begin TensorBoard's event files with the rows there are, where they are asked for; yield what adds a row."""
+    if not (run.tensorboard and run.rank.writes):
+        yield lambda row: None
+        return
+    # By name, so that an edit to it trains nothing again.
+    events = importlib.import_module("segstudy.train.tensorboard").Events(run.output, rows)
+    with closing(events):
+        yield events.add
 
 
 def _timed(batches: Iterator) -> Iterator[tuple[Any, float]]:
@@ -249,15 +313,17 @@ def _end_epoch(
     return row
 
 
-def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
+def _save(trainer: Trainer, progress: Progress, run: Run, initial: dict[str, Any] | None) -> None:
     """Write the last and the best weights; without validation the last are the best."""
     resolved = trainer.resolved
     provenance = {
         "fold": resolved.fold,
         "seed": resolved.seed,
-        "steps": resolved.steps,
+        "steps": progress.step,
         "training": list(resolved.training),
         "validation": list(resolved.validation),
+        "images": dict(run.images),
+        **({"initial_weights": initial} if initial else {}),
         # Not of all that this process has imported: the weights are the same without.
         "versions": {key: versions.imported()[key] for key in ("python", "segstudy", "torch")},
     }
@@ -273,7 +339,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
             provenance=provenance,
             left_right_pairs=resolved.settings.left_right_pairs,
         )
-        save_weights(output / name, trained)
+        save_weights(run.output / name, trained)
 
     write("weights.pt")
     if progress.best is not None:
@@ -291,6 +357,15 @@ def history_text(rows: Sequence[dict[str, float]]) -> str:
             {key: "" if math.isnan(value) else f"{value:.6g}" for key, value in row.items()}
         )
     return text.getvalue()
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a history as CSV; values that were not measured are NaN."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {key: float(value) if value else math.nan for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _refuse(trainer: Trainer, progress: Progress, cases: Sequence[str], loss: float) -> None:
@@ -326,6 +401,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         **trainer.resolved.to_dict(),
+        **({"initial_weights": trainer.fine_tuning} if trainer.fine_tuning else {}),
         "parameters": trainer.parameters,
         "architecture": describe(
             trainer.network, trainer.resolved.in_channels, trainer.resolved.patch_size

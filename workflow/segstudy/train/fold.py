@@ -14,13 +14,13 @@ class Fold:
     """Hold the cases and the settings of one training.
 
     training, validation: cases of the fold's training side; the trainer is shown no others.
-    number: of the fold, from 0. seed: of the training.
+    number: of the fold, from 0, or `all`. seed: of the training.
     """
 
     settings: TrainSettings
     training: Sequence[Labelled]
     validation: Sequence[Labelled]
-    number: int
+    number: int | str
     seed: int
 
     @property

@@ -5,6 +5,7 @@ is removed once the weights are written.
 """
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -12,9 +13,11 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,11 +40,13 @@ from segstudy.networks.device import (
     gpu_failures,
     not_again,
 )
+from segstudy.networks.initial_weights import NNUNET_HEAD, InitialWeights, layers_of
 from segstudy.networks.nnunet import FOLDERS, class_of, managers, prepare, trainer_of
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.nnunet_raw import raw_name, write_raw
 from segstudy.study import TrainSettings
 from segstudy.train.distributed import heeded, stop_requests
+from segstudy.train.fine_tuning import initial_of, start
 from segstudy.train.fold import Fold
 from segstudy.train.run import Run
 
@@ -58,7 +63,7 @@ PLANNERS = {
 }
 
 
-def fit(fold: Fold, run: Run) -> None:
+def fit(fold: Fold, run: Run, tested: Mapping[str, str] = MappingProxyType({})) -> None:
     """Train nnU-Net and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `run.output`.
 
     A training that was killed goes on after its last whole epoch, as nnU-Net's `--c` does. The seed
@@ -72,6 +77,8 @@ def fit(fold: Fold, run: Run) -> None:
     run
         Where the training runs and where it writes; of its threads, all preprocess, and all but one
         make batches in training.
+    tested
+        Each case that the fold tests, as `dataset/case` -> the checksum of its image.
 
     Raises
     ------
@@ -81,6 +88,7 @@ def fit(fold: Fold, run: Run) -> None:
     """
     settings, output = fold.settings, run.output
     fold.check()
+    initial = initial_of(fold.model, tested)
     work = output.resolve() / "nnunet"
     prepare(work, run.threads)
     key = _key(fold, run.code)
@@ -108,12 +116,12 @@ def fit(fold: Fold, run: Run) -> None:
         smaller = f"a batch is {batch}: lower gpu_memory_gb, or use a GPU with more"
         spared = not_again(work / TOO_SMALL, key, run.attempt)
         with spared, gpu_failures(smaller), compile_failures():
-            trainer = _trainer(fold, plan, work, run)
-            described = _described(fold, plan, trainer, run.threads)
+            trainer, tuned = _trainer(fold, plan, work, run, initial)
+            described = _described(fold, plan, trainer, run.threads) | tuned
             trainer.run_training()
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
     with stop_requests(), gpu_failures(smaller):
-        _save(settings, plan, trainer, described, output)
+        _save(fold, plan, trainer, described, output, initial)
         shutil.copyfile(work / "history.csv", output / "history.csv")
         write_json(output / "settings.json", described)
     run.kept.keep(name, output, ["weights.pt", "best.pt", "history.csv", "settings.json"])
@@ -273,8 +281,17 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
 # --- training -----------------------------------------------------------------------------------
 
 
-def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
-    """Make the trainer, with fresh weights or with the state it was stopped in. work: for its history so far."""
+def _trainer(
+    fold: Fold,
+    plan: Mapping[str, Any],
+    work: Path,
+    run: Run,
+    initial: InitialWeights | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Make the trainer, with fresh or initial weights or with the state it was stopped in; return what is told of fine-tuning too.
+
+    work: for its history so far.
+    """
     from segstudy.train.nnunet_trainer import following
 
     settings, model, validated = fold.settings, fold.model, bool(fold.validation)
@@ -287,16 +304,15 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
     trainer = following(trainer_of(model.trainer_class))(
         plans, model.configuration, 0 if validated else "all", dict(plan["dataset"]), run.device
     )
-    trainer.follow(
-        model,
-        lambda logged: write_table(
-            work / "history.csv", history(logged, settings.structures, validated)
-        ),
-        mirror,
-        not_mirrored,
-    )
+    trainer.follow(model, partial(_write_history, fold, work, run), mirror, not_mirrored)
     os.environ.update({"nnUNet_compile": str(model.compile)})  # which it does on GPUs alone
     trainer.initialize()
+    tuned = {}
+    if initial is not None:
+        network = getattr(trainer.network, "_orig_mod", trainer.network)
+        # As nnU-Net's own fine-tuning leaves them out.
+        head = {layer for layer in layers_of(network) if NNUNET_HEAD in layer.split(".")}
+        tuned = {"initial_weights": start(network, initial, head, model.freeze)}
     # Only now, since plans are made with as many threads.
     os.environ.update({"nnUNet_n_proc_DA": str(workers(run.threads, run.device))})
     if run.device.type == "cuda":
@@ -307,7 +323,18 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
             trainer.load_checkpoint(str(checkpoint))
             log.info("going on after epoch %d of %d", trainer.current_epoch, trainer.num_epochs)
             break
-    return trainer
+    return trainer, tuned
+
+
+def _write_history(fold: Fold, work: Path, run: Run, logged: Mapping[str, Sequence]) -> None:
+    """Write what nnU-Net has logged so far, for TensorBoard too where it is asked for."""
+    table = history(logged, fold.settings.structures, bool(fold.validation))
+    write_table(work / "history.csv", table)
+    if run.tensorboard:
+        # By name, so that an edit to it trains nothing again.
+        tensorboard = importlib.import_module("segstudy.train.tensorboard")
+        with closing(tensorboard.Events(run.output, table.to_dict("records"))):
+            pass
 
 
 def workers(threads: int, device: torch.device) -> int:
@@ -380,16 +407,20 @@ def _described(fold: Fold, plan: Mapping[str, Any], trainer, threads: int) -> di
 
 
 def _save(
-    settings: TrainSettings,
+    fold: Fold,
     plan: Mapping[str, Any],
     trainer,
     described: Mapping[str, Any],
     output: Path,
+    initial: InitialWeights | None,
 ) -> None:
     """Write the last and the best weights; best is by nnU-Net's moving average of its pseudo Dice."""
+    settings = fold.settings
     known = ("fold", "seed", "steps", "training", "validation")
     provenance = {
         **{key: described[key] for key in known},
+        "images": {case.name: case.case.checksum for case in fold.cases if case.case.checksum},
+        **({"initial_weights": initial.told} if initial else {}),
         "versions": {
             key: described["versions"][key] for key in ("python", "segstudy", "torch", "nnunetv2")
         },

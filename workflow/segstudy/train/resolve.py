@@ -93,7 +93,7 @@ def resolve(
     plan: Plan,
     source: PatchSource,
     *,
-    fold: int,
+    fold: int | str,
     seed: int,
     device: str,
 ) -> Resolved:

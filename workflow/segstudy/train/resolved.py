@@ -23,7 +23,7 @@ class Resolved:
 
     settings: TrainSettings
     plan: Plan
-    fold: int
+    fold: int | str
     seed: int
     patch_size: tuple[int, ...]
     source_size: tuple[int, ...]

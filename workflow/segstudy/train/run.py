@@ -1,6 +1,7 @@
 """Where a training runs and where it writes: nothing that shapes its weights."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,6 +33,10 @@ class Run:
         the first one writes.
     kept
         Where finished trainings are kept; one that would end with the same weights is taken from there.
+    images
+        Each training and validation case, as `dataset/case` -> the checksum of its image, which the weights remember.
+    tensorboard
+        Whether TensorBoard's event files are written too.
     attempt
         Number of the attempt, from 1.
     """
@@ -44,4 +49,6 @@ class Run:
     workers: int = 0
     rank: Rank = ALONE
     kept: Finished = NOTHING
+    images: Mapping[str, str] = field(default_factory=dict)
+    tensorboard: bool = False
     attempt: int = 1

@@ -6,7 +6,9 @@ from segstudy.errors import InputError
 from segstudy.log import log
 
 
-def check_structures(held: Sequence[Collection[str]], structures: Sequence[str], fold: int) -> None:
+def check_structures(
+    held: Sequence[Collection[str]], structures: Sequence[str], fold: int | str
+) -> None:
     """Say which structures no training case has.
 
     held: for each training case, the names of the structures in its label.
@@ -21,7 +23,7 @@ def check_structures(held: Sequence[Collection[str]], structures: Sequence[str],
         )
     if missing:
         log.warning(
-            "fold %d: none of the %d training cases has a voxel of %s: it cannot be learned",
+            "fold %s: none of the %d training cases has a voxel of %s: it cannot be learned",
             fold,
             len(held),
             " or ".join(missing),

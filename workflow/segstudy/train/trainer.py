@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +13,15 @@ from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
 from segstudy.log import log
 from segstudy.networks.device import compile_failures, free_memory, half_precision
+from segstudy.networks.initial_weights import InitialWeights, head_of
 from segstudy.networks.window import SlidingWindow, finite, predict_tensor
 from segstudy.study import Optimizer
+from segstudy.train import fine_tuning
 from segstudy.train.checkpoint import Stateful
 from segstudy.train.distributed import ALONE, Rank
 from segstudy.train.draw import draw_of_step
 from segstudy.train.ema import weight_average
+from segstudy.train.fine_tuning import learning_groups
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.resolved import Resolved
 from segstudy.train.sampling import Batch, TrainingCase
@@ -67,10 +70,16 @@ class Trainer:
 
     source: turns cut patches into the images and labels of a step.
     rank: which of the processes that share the training this is; all of them hold the same.
+    initial: weights to start from; None: fresh ones.
     """
 
     def __init__(
-        self, resolved: Resolved, source: PatchSource, device: torch.device, rank: Rank = ALONE
+        self,
+        resolved: Resolved,
+        source: PatchSource,
+        device: torch.device,
+        rank: Rank = ALONE,
+        initial: InitialWeights | None = None,
     ) -> None:
         model = resolved.model
         self.resolved = resolved
@@ -78,13 +87,12 @@ class Trainer:
         self.device = device
         self.rank = rank
         torch.manual_seed(seed_of(resolved.seed, "weights"))
-        network = networks.build(
-            model,
-            resolved.in_channels,
-            resolved.classes,
-            resolved.patch_size,
-            resolved.spacing_mm,
-        )
+        network = self._built(resolved.classes)
+        self.fine_tuning: dict[str, Any] = {}
+        if initial is not None:
+            with torch.random.fork_rng(devices=[]):
+                head = head_of(network, self._built(resolved.classes + 1))
+            self.fine_tuning = fine_tuning.start(network, initial, head, model.freeze)
         self.network = rank.normalised(network, device).to(device)
         networks.check(
             model, self.network, resolved.in_channels, resolved.classes, resolved.patch_size
@@ -105,6 +113,16 @@ class Trainer:
         # Only half precision with a narrow exponent range needs its loss scaled.
         self.scaler = LossScaler(device.type, enabled=self.half == torch.float16)
         self._validates_on_cpu = False
+
+    def _built(self, classes: int) -> torch.nn.Module:
+        resolved = self.resolved
+        return networks.build(
+            resolved.model,
+            resolved.in_channels,
+            classes,
+            resolved.patch_size,
+            resolved.spacing_mm,
+        )
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -137,8 +155,10 @@ class Trainer:
         images, labels = self.source.patches(batch, resolved, self.device, draw)
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_factor", 1.0)
         self.network.train()
+        if model.freeze:
+            fine_tuning.keep_statistics(self.network)
         self.optimizer.zero_grad(set_to_none=True)
         half = torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
         with half, networks.telling(model):
@@ -287,9 +307,12 @@ def confusion(labels: torch.Tensor, predicted: torch.Tensor, classes: int) -> np
 
 
 def build_optimizer(settings: Optimizer, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """Build the optimiser that a study asks for, for all of a network's parameters."""
+    """Build the optimiser that a study asks for, for all of a network's parameters that are not frozen."""
     common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
-    parameters = network.parameters()
+    parameters = [
+        {"params": learning, "lr": settings.lr * factor, "lr_factor": factor}
+        for factor, learning in learning_groups(network, settings.lr_factors).items()
+    ]
     if settings.name == "sgd":
         # Nesterov's momentum is undefined for momentum 0.
         nesterov = settings.momentum > 0
