@@ -7,6 +7,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "workflow"), str(REPOSITORY / "docs")]
 
 import licences  # noqa: E402
+import reference_pages  # noqa: E402
 
 import segstudy  # noqa: E402
 
@@ -23,7 +24,10 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"segstudy {version}"
-# Written anew from what is locked, so that it cannot drift.
-(REPOSITORY / "docs" / "licences.md").write_text(
-    licences.page(REPOSITORY / "requirements.lock"), encoding="utf-8"
-)
+# Written anew from what is locked, and from the code, so that they cannot drift.
+for name, text in {
+    "licences.md": licences.page(REPOSITORY / "requirements.lock"),
+    "tables.md": reference_pages.tables_page(),
+    "command_line.md": reference_pages.command_page(),
+}.items():
+    (REPOSITORY / "docs" / name).write_text(text, encoding="utf-8")

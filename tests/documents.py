@@ -31,6 +31,8 @@ HOST = {
     },
     "models": {"enet": {"network": "enet"}, "unet3d": {"network": "unet"}},
 }
+BUILT = {"licences.md", "tables.md", "command_line.md"}
+"""Pages that each build writes from the code (`docs/conf.py`)."""
 PROFILE_KEYS = {"default-resources", "set-resources", "set-threads"}
 MATRIX = "[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]"
 

@@ -21,8 +21,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="as plain values")
     parser.epilog = (
-        "exit code: 0 where a run can work, with or without notes; 1 where a line says `stop`.\n\n"
-        "example: segstudy doctor --config results=scratch --json"
+        "example: segstudy doctor --config results=scratch --json\n\n"
+        "exit code: 0 where a run can work, with or without notes; 1 where a line says `stop`"
     )
 
 

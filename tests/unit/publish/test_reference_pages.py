@@ -1,0 +1,91 @@
+"""Pages that are built from the code: each column has a meaning, each subcommand its help."""
+
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pandas
+import pytest
+
+from segstudy.cases import Case, write_cases
+from segstudy.cli import STAGES, TOOLS
+from segstudy.download.problems import Problem, write_problems
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+sys.path.insert(0, str(DOCS))
+
+import reference_pages  # noqa: E402
+from reference_pages import TABLES  # noqa: E402
+
+PATHS = {path.rpartition("/")[2]: path for path in TABLES}
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_every_column_has_a_meaning(path):
+    known = reference_pages.meanings()
+    for column in TABLES[path][1]:
+        key = reference_pages.key_of(path.rpartition("/")[2], column, known)
+        unit, meaning = known[key]
+        assert meaning and meaning == meaning.strip(), key
+        for ending, wanted in {"_mm": "mm", "_mm3": "mm³", "_mb": "MB", "seconds": "s"}.items():
+            assert not column.endswith(ending) or unit == wanted, key
+        assert not column.startswith("n_") or unit, key
+
+
+def test_a_column_without_a_meaning_fails():
+    with pytest.raises(KeyError, match=r"tests\.csv:n_cats"):
+        reference_pages.key_of("tests.csv", "n_cats", reference_pages.meanings())
+
+
+def test_no_meaning_is_of_a_column_that_is_gone():
+    known = reference_pages.meanings()
+    used = {
+        reference_pages.key_of(path.rpartition("/")[2], column, known)
+        for path, (_, columns) in TABLES.items()
+        for column in columns
+    }
+    assert known.keys() == used
+
+
+def unlisted(path: Path, columns: tuple[str, ...]) -> list[str]:
+    """Columns of a table that a page does not list."""
+    header = path.read_text(encoding="utf-8").partition("\n")[0]
+    names = header.split("\t" if path.suffix == ".tsv" else ",")
+    return [name for name in names if not any(fnmatchcase(name, one) for one in columns)]
+
+
+def test_tables_of_a_study_have_the_columns_that_the_page_lists(plain):
+    root = Path(plain.paths.root)
+    found = {
+        path.name: unlisted(path, TABLES[PATHS[path.name]][1])
+        for path in [*root.rglob("*.csv"), *root.rglob("*.tsv")]
+        if path.relative_to(root).parts[0] == PATHS.get(path.name, "").partition("/")[0]
+    }
+    assert {"values.csv", "summary.csv", "tests.csv", "splits.tsv", "metrics.csv"} <= found.keys()
+    assert not {name: columns for name, columns in found.items() if columns}
+
+
+def test_tables_of_the_audit_have_the_columns_that_the_page_lists(tmp_path):
+    case = Case(
+        "a", "a", (tmp_path / "a.nii", tmp_path / "b.nii"), tmp_path / "l.nii", voxels={"heart": 1}
+    )
+    write_cases(tmp_path / "cases.tsv", [case], ["t1", "t2"])
+    write_problems(tmp_path / "problems.tsv", "scans", [Problem("a", "a.nii", "odd", "refused")])
+    for name in ("cases.tsv", "problems.tsv"):
+        assert not unlisted(tmp_path / name, TABLES[PATHS[name]][1])
+        assert len(pandas.read_csv(tmp_path / name, sep="\t")) == 1
+
+
+def test_the_page_of_the_command_line_has_each_subcommand_once():
+    page = reference_pages.command_page()
+    for name in STAGES | TOOLS:
+        assert page.count(f"\n## segstudy {name}\n") == 1
+    assert page.count("\n### segstudy repair simulate\n") == 1
+    for code in ("| 0 |", "| 1 |", "| 2 |", "| 128 + N |"):
+        assert code in page
+
+
+def test_pages_do_not_hang_on_the_terminal(monkeypatch):
+    page = reference_pages.command_page()
+    monkeypatch.setenv("COLUMNS", "40")
+    assert reference_pages.command_page() == page
