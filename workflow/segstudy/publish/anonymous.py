@@ -92,8 +92,9 @@ def anonymised(
             _repair(results, dataset, cases, withheld_if_named, folder)
         if settings.audit_labels:
             _faults(results, dataset, cases, withheld_if_named, folder)
-    if Path(results.paths.analysis_plan).is_file():
-        _link(root / "analysis_plan.json", folder / "analysis_plan.json")
+    plan = Path(results.paths.analysis_plan)
+    if plan.is_file():  # dates, margins and columns alone
+        _link(root / plan.name, folder / plan.name)
     splits = results.splits.copy()
     splits["case"], splits["subject"] = splits["case"].map(cases), splits["subject"].map(subjects)
     write_table(folder / "preprocess/splits.tsv", splits)
