@@ -18,7 +18,8 @@ from segstudy.infer.ensemble import Ensemble, ensemble
 from segstudy.infer.outside import predict_images
 from segstudy.infer.postprocess import Choice
 from segstudy.infer.predict import choice_names, refuse_leaks
-from segstudy.networks.weights import load_weights
+from segstudy.networks.weights import Trained, load_weights
+from segstudy.study import NnunetModel
 
 CPU = torch.device("cpu")
 VALUES = {"shell": 1, "core": 2}
@@ -208,6 +209,101 @@ def test_a_leak_of_any_member_is_refused(tmp_path, write_weights):
         refuse_leaks(trained, 1, "s", ["e"])
     # Post-processing is chosen on cases that all of them had on the training side.
     assert choice_names(trained) == ["s/a"]
+
+
+NNUNET_PLAN = {
+    "dataset_name": "Dataset001_Balls",
+    "plans_name": "nnUNetPlans",
+    "original_median_spacing_after_transp": [2.5, 1.3, 0.9],
+    "original_median_shape_after_transp": [26, 55, 70],
+    "image_reader_writer": "NibabelIO",
+    "transpose_forward": [0, 1, 2],
+    "transpose_backward": [0, 1, 2],
+    "experiment_planner_used": "ExperimentPlanner",
+    "label_manager": "LabelManager",
+    "foreground_intensity_properties_per_channel": {"0": {}},
+    "configurations": {
+        "3d_fullres": {
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "preprocessor_name": "DefaultPreprocessor",
+            "batch_size": 2,
+            "patch_size": [16, 32, 32],
+            "median_image_size_in_voxels": [26, 40, 40],
+            "spacing": [2.5, 1.8, 1.8],
+            "normalization_schemes": ["ZScoreNormalization"],
+            "use_mask_for_norm": [False],
+            "resampling_fn_data": "resample_data_or_seg_to_shape",
+            "resampling_fn_seg": "resample_data_or_seg_to_shape",
+            "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+            "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
+            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+            "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": {
+                    "n_stages": 2,
+                    "features_per_stage": [4, 8],
+                    "conv_op": "torch.nn.modules.conv.Conv3d",
+                    "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+                    "strides": [[1, 1, 1], [2, 2, 2]],
+                    "n_conv_per_stage": [1, 1],
+                    "n_conv_per_stage_decoder": [1],
+                    "conv_bias": True,
+                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                    "dropout_op": None,
+                    "dropout_op_kwargs": None,
+                    "nonlin": "torch.nn.LeakyReLU",
+                    "nonlin_kwargs": {"inplace": True},
+                },
+                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            },
+            "batch_dice": False,
+        }
+    },
+}  # fmt: skip
+
+
+def of_nnunet(structures):
+    """A small network of nnU-Net's with fresh weights, as `trainer: nnunet` leaves one."""
+    from segstudy.networks.nnunet import build_from_plan
+
+    torch.manual_seed(7)
+    plan = {
+        "plans": NNUNET_PLAN,
+        "dataset": {
+            "channel_names": {"0": "MR"},
+            "labels": {"background": 0} | {name: n for n, name in enumerate(structures, 1)},
+            "file_ending": ".nii.gz",
+        },
+        "configuration": "3d_fullres",
+        "mirroring_axes": None,
+        "spacing_mm": [2.5, 1.8, 1.8],
+    }
+    network = build_from_plan(plan, 1, 3).eval()
+    model = NnunetModel(network="nnunet", device="cpu", infer={"mirroring": False})
+    return Trained(network, model, structures, ("c0",), plan, (16, 32, 32), {"fold": 0})
+
+
+def test_networks_of_nnunets_are_members(tmp_path, member, write_image, oblique):
+    """Averaged on the image's own grid, as nnU-Net exports them; alone twice, its own labels."""
+    pytest.importorskip("nnunetv2")
+    from segstudy.infer import nnunet
+
+    path = write_image(tmp_path / "scan.nii.gz", oblique[0])
+    theirs = of_nnunet(("core", "shell"))
+    array, way = nnunet.read(theirs, [path])
+    logits = nnunet.probabilities(theirs, array, CPU)
+    alone = nnunet.restore_probabilities(logits, way)
+    assert alone.sum(axis=0) == pytest.approx(np.ones(oblique[1].shape), abs=1e-5)
+    mean, classes = mean_of(ensemble([theirs, theirs], ["a", "b"]), path)
+    assert mean == pytest.approx(alone, abs=1e-6)
+    assert (classes != nnunet.restore(logits, way).array).mean() < 1e-4
+    mixed, _ = mean_of(ensemble([constant(member(), [0.5, 0.3, 0.2]), theirs], ["a", "b"]), path)
+    # The other way round: classes are in the first member's order, shell and core.
+    assert mixed[0] == pytest.approx((0.5 + alone[0]) / 2, abs=1e-5)
+    assert mixed[1] == pytest.approx((0.3 + alone[2]) / 2, abs=1e-5)
+    assert mixed[2] == pytest.approx((0.2 + alone[1]) / 2, abs=1e-5)
 
 
 @pytest.mark.slow
