@@ -149,8 +149,6 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     for model in study.models.values():
         for word in getattr(model, "command", ())[1:]:
             paths += [Path(part) for part in re.split("[=,:]", word) if "/" in part]
-        if getattr(model, "initial_weights", None):
-            paths += [Path(model.initial_weights), Path(model.initial_weights).absolute()]
         if isinstance(model, PredictionsModel):
             given = [model.files.partition("{")[0].rpartition("/")[0], model.training_splits]
             paths += [
