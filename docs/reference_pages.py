@@ -12,7 +12,7 @@ from pathlib import Path
 from segstudy import cli
 from segstudy.cases import Split
 from segstudy.metrics import table
-from segstudy.statistics import comparisons, ranking, summary, verdict
+from segstudy.statistics import comparisons, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
 COLUMNS = Path(__file__).with_name("columns.tsv")
@@ -20,7 +20,7 @@ COLUMNS = Path(__file__).with_name("columns.tsv")
 VALUES = ("dataset", "structure", "metric", "model", "case", "subject", "missing", "absent", "runs")
 VALUES += ("surface", "diagonal_mm", "fold", "value", "other_value", "failed")
 CASES = ("case", "subject", "image", "image_*", "label", "reference_label", "fold", "split")
-CASES += ("same_image_as", "shape", "spacing_mm", "voxels_*")
+CASES += ("same_image_as", "shape", "spacing_mm", "checksum", "voxels_*")
 GRID = ("grid", "model", "validation_dice", "best", "parameters", "training_seconds", "dataset")
 GRID += ("n_subjects", "dice_*", "sd_*")
 HISTORY = ("epoch", "lr", "train_loss", "validation_loss", "validation_dice_*", *MEASURED)
@@ -59,6 +59,11 @@ TABLES = {
         comparisons.COLUMNS,
     ),
     "statistics/verdicts.csv": ("The verdict on each comparison.", verdict.COLUMNS),
+    "statistics/subgroups.csv": ("Each model in each group of subjects.", subgroups.GROUPS),
+    "statistics/subgroup_tests.csv": (
+        "Comparisons of the groups of a column, of one model: A is `group_a`, B `group_b`.",
+        subgroups.TESTS,
+    ),
     "statistics/ranking.csv": ("Mean ranks.", ranking.COLUMNS),
     "statistics/places.csv": ("Places when subjects are resampled.", ranking.PLACES),
     "statistics/grid.csv": ("The models of each grid search, beside their settings.", GRID),

@@ -69,9 +69,7 @@ def pages() -> list[Path]:
     """Return the pages in Markdown that people wrote or that come of the types, in a fixed order."""
     folders = ("", "docs", "config", "benchmarks", "results")
     found = [path for folder in folders for path in sorted((REPOSITORY / folder).glob("*.md"))]
-    return [
-        path for path in found if path.name != "licences.md"
-    ]  # of package metadata, by each build
+    return [path for path in found if path.name not in BUILT]
 
 
 def blocks(path: Path, language: str | None = None) -> list[Block]:
