@@ -119,6 +119,20 @@ def test_counts_are_those_of_the_files(plain):
     assert f"Heart: enet {sum(hearts) / len(hearts):.3f} ± " in FACTS["performance"].tell(plain)
 
 
+def test_a_distance_that_is_infinite_is_not_left_out_of_the_performance(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["publish"] = {**content.get("publish", {}), "metrics": ["hd95_mm"]}
+    told = FACTS["performance"].tell(Results(Study.model_validate(content), plain.root))
+    with (plain.root / "statistics/summary.csv").open() as file:
+        row = next(
+            r for r in csv.DictReader(file)
+            if (r["metric"], r["model"], r["structure"]) == ("hd95_mm", "unet_3d", "aorta")
+        )  # fmt: skip
+    assert row["n_infinite"] == "1" and "median [quartiles]" in told and "mean" not in told
+    assert f"unet_3d {float(row['median']):.2f} [{float(row['q1']):.2f}, " in told
+    assert "(n = 5, 1 infinite" in told
+
+
 def test_a_split_that_leaks_is_not_called_disjoint(plain):
     content = plain.study.model_dump(exclude_defaults=True)
     content["splits"] = {**content.get("splits", {}), "group_by": "case_though_it_leaks"}

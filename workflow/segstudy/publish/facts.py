@@ -4,7 +4,7 @@ A fact never says more than what ran: what only the authors know stands in the `
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -518,33 +518,44 @@ def aggregation(results: Results) -> str:
 
 @_fact("#results-metrics", "tables/summary.csv", "figures/")
 def performance(results: Results) -> str:
-    """Give the mean of the first metric of the report, by structure and model."""
+    """Give the mean of the first metric of the report, by structure and model; the median where a value is infinite."""
     study, look = results.study, results.look
     first = chosen_metrics(study.publish.metrics, study)[0]
     table = results.summary[results.summary["metric"] == first.name].set_index(
         ["dataset", "structure", "model"]
     )
+    ranked = bool((table["n_infinite"] > 0).any())
     level, said = confidence(study.statistics.alpha), []
     for dataset in study.tested_datasets:
         for structure in look.structures:
-            values = []
-            for model in look.models:
-                if (dataset, structure, model) not in table.index:
-                    continue
-                row = table.loc[(dataset, structure, model)]
-                interval = (
-                    f", {level} CI {first.text(row['ci_low'])} to {first.text(row['ci_high'])}"
-                    if row["ci_low"] == row["ci_low"]
-                    else ""
-                )
-                values.append(
-                    f"{look.model(model)} {first.text(row['mean'])} ± {first.text(row['sd'])} (n = "
-                    f"{int(row['n_subjects'])}{interval})"
-                )
+            values = [
+                f"{look.model(model)} {_central(first, table.loc[(dataset, structure, model)], ranked, level)}"
+                for model in look.models
+                if (dataset, structure, model) in table.index
+            ]
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             if values:
                 said.append(f"{plain(look.in_text(structure))}{where}: {'; '.join(values)}.")
-    return f"{first.axis}, mean ± SD over subjects. {' '.join(said)}" if said else ""
+    of = (
+        "median [quartiles], in which an infinite value counts as the worst"
+        if ranked
+        else "mean ± SD"
+    )
+    return f"{first.axis}, {of}, over subjects. {' '.join(said)}" if said else ""
+
+
+def _central(one: metric.Metric, row: Mapping, ranked: bool, level: str) -> str:
+    """Write the median with quartiles, or mean and SD, with n and the interval of it."""
+    of = "median_" if ranked else "ci_"
+    low, high = row[f"{of}low"], row[f"{of}high"]
+    interval = f", {level} CI {one.text(low)} to {one.text(high)}" if low == low else ""
+    infinite = f", {int(row['n_infinite'])} infinite" if row["n_infinite"] else ""
+    value = (
+        f"{one.text(row['median'])} [{one.text(row['q1'])}, {one.text(row['q3'])}]"
+        if ranked
+        else f"{one.text(row['mean'])} ± {one.text(row['sd'])}"
+    )
+    return f"{value} (n = {int(row['n_subjects'])}{infinite}{interval})"
 
 
 @_fact("#tests", "tables/tests.csv")

@@ -5,6 +5,7 @@ as missing.
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _stated(results: Results, *names: str) -> str:
 
 
 def front_matter(results: Results, name: str) -> dict[str, Any]:
-    """Return the front matter of a card: licence, tags, and the means of the report's metrics as a model index."""
+    """Return the front matter of a card: licence, tags, and the report's metrics as a model index."""
     study, model = results.study, results.study.models[name]
     tags = ["segstudy", "medical-imaging", "image-segmentation", study.modality.lower()]
     tags += [model.network, *(f"{model.dims}d" for _ in [0] if isinstance(model, Model))]
@@ -111,18 +112,34 @@ def _tested_as(results: Results, dataset: str) -> str:
 def _index_values(
     results: Results, name: str, dataset: str, metrics: list[Metric]
 ) -> list[dict[str, Any]]:
-    """Return the finite means of a model on a dataset, as a model index has them."""
-    rows = _rows(results.summary, name, dataset)
+    """Return what stands for each metric of a model on a dataset, as a model index has it."""
     values = []
+    for one, structure, row, of, value in _central(results, name, dataset, metrics):
+        unit = f", {one.unit}" if one.unit else ""
+        infinite = int(row["n_infinite"])
+        of += f" of {count(int(row['n_subjects']), 'subject')}"
+        of += f", {infinite} infinite" if infinite else ""
+        words = f"{one.title}, {results.look.in_text(structure)} ({of}{unit})"
+        values.append({"type": one.name, "name": words, "value": value})
+    return values
+
+
+def _central(
+    results: Results, name: str, dataset: str, metrics: list[Metric]
+) -> Iterator[tuple[Metric, str, dict[str, Any], str, float]]:
+    """Yield metric, structure, row of the summary, `mean` or `median`, and its value where that is finite.
+
+    The median stands where a subject's value is infinite, which it ranks as worst: a mean of the finite ones would hide what failed.
+    """
+    rows = _rows(results.summary, name, dataset)
     for one in metrics:
         for structure in results.look.regions:
             row = rows.get((structure, one.name))
-            if row is None or not math.isfinite(row["mean"]):
+            if row is None:
                 continue
-            unit = f", {one.unit}" if one.unit else ""
-            words = f"{one.title}, {results.look.in_text(structure)} (mean of {count(int(row['n_subjects']), 'subject')}{unit})"
-            values.append({"type": one.name, "name": words, "value": round(float(row["mean"]), 6)})
-    return values
+            of = "median" if int(row["n_infinite"]) else "mean"
+            if math.isfinite(row[of]):
+                yield one, structure, row, of, round(float(row[of]), 6)
 
 
 def _rows(
@@ -233,11 +250,16 @@ def _line(one: Metric, first: str, row: dict[str, Any]) -> str:
         else "–"
     )
     quartiles = f"{one.text(row['median'])} [{one.text(row['q1'])}, {one.text(row['q3'])}]"
-    infinite = f" ({int(row['n_infinite'])} ∞)" if int(row["n_infinite"]) else ""
     return (
-        f"| {first} | {one.axis} | {one.text(row['mean'])} ± {one.text(row['sd'])}{infinite} | {interval} | {quartiles} | "
+        f"| {first} | {one.axis} | {_mean_sd(one, row)} | {interval} | {quartiles} | "
         f"{int(row['n_subjects'])} | {int(row['n_failed'])} |"
     )
+
+
+def _mean_sd(one: Metric, row: dict[str, Any]) -> str:
+    """Write mean and SD of the finite values, with the number of infinite ones."""
+    infinite = f" ({int(row['n_infinite'])} ∞)" if int(row["n_infinite"]) else ""
+    return f"{one.text(row['mean'])} ± {one.text(row['sd'])}{infinite}"
 
 
 def _subgroups(results: Results, name: str) -> str:
@@ -250,7 +272,7 @@ def _subgroups(results: Results, name: str) -> str:
     chosen = table[(table["model"] == name) & (table["metric"] == first.name)]
     lines = [
         f"| {markdown(plain(row['column']))}: {markdown(str(row['group']))} | {markdown(look.structure(row['structure']))} | "
-        f"{first.text(row['mean'])} ± {first.text(row['sd'])} | {int(row['n_subjects'])} | {markdown(str(row.get('remark') or ''))} |"
+        f"{_mean_sd(first, row)} | {int(row['n_subjects'])} | {markdown(str(row.get('remark') or ''))} |"
         for row in chosen.to_dict("records")
     ]
     if not lines:
@@ -373,13 +395,13 @@ def _shape(ran: list[dict]) -> list[int | str]:
 
 
 def _eval_metrics(results: Results, name: str) -> dict[str, float]:
-    """Return the finite means of the report's metrics, by dataset, metric and structure."""
+    """Return the values of `_central` by dataset, metric and structure, with the number of infinite ones where there are any."""
     study, found = results.study, {}
+    metrics = chosen_metrics(study.publish.metrics, study)
     for dataset in study.tested_datasets:
-        rows = _rows(results.summary, name, dataset)
-        for one in chosen_metrics(study.publish.metrics, study):
-            for structure in results.look.regions:
-                row = rows.get((structure, one.name))
-                if row is not None and math.isfinite(row["mean"]):
-                    found[f"{dataset}_{one.name}_{structure}_mean"] = round(float(row["mean"]), 6)
+        for one, structure, row, of, value in _central(results, name, dataset, metrics):
+            key = f"{dataset}_{one.name}_{structure}"
+            found[f"{key}_{of}"] = value
+            if of == "median":
+                found[f"{key}_n_infinite"] = int(row["n_infinite"])
     return found
