@@ -12,8 +12,10 @@ from segstudy.study import (
     GridSettings,
     MeasureSettings,
     PredictionSettings,
+    QualitySettings,
     ResampleSettings,
     SplitSettings,
+    Statistics,
     Study,
     TissueSettings,
     TrainSettings,
@@ -172,10 +174,36 @@ def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: st
     )
 
 
+def statistics_settings(study: Study) -> Statistics:
+    """Return the settings of the comparison, without the estimates of quality, which another job makes."""
+    return study.statistics.at_default(("quality",))
+
+
+def quality_settings(study: Study, paths: ResultPaths) -> QualitySettings:
+    """Return the settings of the estimates of quality."""
+    datasets = {
+        name: {
+            "cases": paths.cases(name),
+            "labels": paths.repaired(name) if dataset.repair else None,
+            "structures": dataset.structures,
+        }
+        for name, dataset in study.datasets.items()
+        if name in study.tested_datasets
+    }
+    return QualitySettings.model_validate(
+        {
+            "predictions": paths.predictions(),
+            "splits": paths.splits,
+            "models": {name: model.seeds for name, model in study.models.items()},
+            "datasets": datasets,
+        }
+    )
+
+
 WHERE_JOBS_RUN = ("device", "gpus", "threads", "workers", "memory_mb", "runtime_min")
 COMPARED_BY = (
     *("alpha", "margin", "primary", "rule", "compare", "compare_datasets"),
-    *("correction", "bootstrap_samples", "seed"),
+    *("correction", "bootstrap_samples", "seed", "quality"),
 )
 
 

@@ -5,7 +5,7 @@ A calibration is fitted on predictions by networks that never saw the subject, a
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -297,6 +297,7 @@ def judge(
     kind
         What the agreement is of; another one than the calibration's tells nothing of Dice, and is left out.
     """
+    agreements = {name: one.agreement for name, one in described.items()}
     if kind != calibration.kind:
         described = {name: Described(math.nan, one.features) for name, one in described.items()}
     distance, structure, feature = _furthest(described, calibration.structures)
@@ -305,10 +306,11 @@ def judge(
     reason = ""
     if flagged:
         reason = _reason(structure, feature, described[structure], calibration)
-    return [
+    judged = [
         _judged(name, one, calibration.structures[name], flagged, reason)
         for name, one in described.items()
     ]
+    return [replace(one, agreement=agreements[one.structure]) for one in judged]
 
 
 def _judged(

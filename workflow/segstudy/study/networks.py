@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from segstudy.study.settings import (
     EXPERT,
@@ -34,6 +34,31 @@ class OwnInfer(Infer):
         description="average over images mirrored along these axes and all their combinations (test-time augmentation); "
         "`right_left` swaps `left_right_pairs` back",
     )
+    mc_dropout: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="predict as often with dropout at work, and average (MC dropout); 0: once, without. For networks with "
+        "`dropout` above 0",
+    )
+    uncertainty: bool = Field(
+        False,
+        description="write maps of predictive entropy and mutual information (nats) beside the predictions, "
+        "`entropy/<case>.nii.gz` and `mutual_information/<case>.nii.gz`; needs `mc_dropout` or `mirror_axes`",
+    )
+
+    @field_validator("mc_dropout")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("1 sample disagrees with nothing; expected 0, or 2 and more")
+        return value
+
+    @model_validator(mode="after")
+    def _has_members(self) -> "OwnInfer":
+        if self.uncertainty and not self.mc_dropout and not self.mirror_axes:
+            raise ValueError(
+                "uncertainty: one prediction a case disagrees with nothing; set mc_dropout or mirror_axes too"
+            )
+        return self
 
 
 class SirenHead(Settings):
