@@ -67,7 +67,8 @@ rule statistics_quality:
             * sum(RESOURCES.all_mb(name) for name in STUDY.tested_datasets)
         ),
     params:
-        settings=slices.quality_settings(STUDY, PATHS).to_json(),
+        # Not expanded: it has wildcards of its own.
+        settings=lambda w: slices.quality_settings(STUDY, PATHS).to_json(),
         code=digest("statistics.quality"),
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --quality {params.settings:q}"

@@ -206,6 +206,15 @@ class Model(TrainedModel):
         return given
 
     @model_validator(mode="after")
+    def _drops_what_it_samples(self) -> "Model":
+        if self.infer.mc_dropout and getattr(self, "dropout", None) == 0:
+            raise ValueError(
+                "dropout: 0, and infer.mc_dropout draws by it: all samples would be the same; set dropout above 0, or take "
+                "several seeds as members"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _changes_of_its_trainer(self) -> "Model":
         if self.trainer == "synth" and self.augmentation != Augmentation():
             raise ValueError(
