@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from segstudy import cli
 from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import write_label, write_nifti
 from segstudy.images.overlap import dice
@@ -176,3 +178,20 @@ def test_a_single_prediction_has_no_agreement_and_that_is_said(study):
     assert told.calibrations["single"].reason == "no agreement: one prediction a case"
     assert told.cases["predicted_dice"].isna().all()
     assert math.isnan(told.summary["aurc_agreement"][0])
+
+
+def test_a_model_without_predictions_is_told(study, caplog):
+    _, predictions, rows = study
+    models = {"pair": (0, 1), "gone": (0,)}
+    some = replace(predictions, models=models)
+    told = estimate(some, pd.DataFrame(rows))
+    assert "gone: of 24 scans a prediction is missing" in caplog.text
+    assert told.summary.set_index("model")["n_scans"].to_dict() == {"pair": 24, "gone": 0}
+    assert told.calibrations["gone"].reason.startswith("0 subjects")
+
+
+def test_channels_are_read_as_the_study_has_them(study):
+    """An image of one channel in place of two is refused, not taken for another."""
+    _, predictions, rows = study
+    with pytest.raises(InputError, match="channel"):
+        estimate(replace(predictions, channels={"site": 2}), pd.DataFrame(rows))

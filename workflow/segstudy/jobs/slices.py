@@ -186,6 +186,7 @@ def quality_settings(study: Study, paths: ResultPaths) -> QualitySettings:
             "cases": paths.cases(name),
             "labels": paths.repaired(name) if dataset.repair else None,
             "structures": dataset.structures,
+            "channels": len(dataset.channels) or 1,
         }
         for name, dataset in study.datasets.items()
         if name in study.tested_datasets

@@ -92,6 +92,7 @@ def _estimate_quality(options: argparse.Namespace) -> None:
             for name, dataset in settings.datasets.items()
         },
         read_splits(settings.splits),
+        {name: dataset.channels for name, dataset in settings.datasets.items()},
     )
     measured = pd.concat([pd.read_csv(file) for file in options.metrics])
     found = quality.estimate(predictions, measured)

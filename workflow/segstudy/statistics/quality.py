@@ -13,7 +13,7 @@ from segstudy.cases import Case, Split, tested
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import Image, compare_grids, read_image, read_label
-from segstudy.log import progress
+from segstudy.log import log, progress
 from segstudy.quality.agreement import dice_with_others, pairwise_dice
 from segstudy.quality.calibration import (
     Calibration,
@@ -50,6 +50,8 @@ class Predictions:
         Dataset -> its cases, with repaired labels.
     splits
         The table of splits.
+    channels
+        Dataset -> number of channels of its images; those that lack have one.
     """
 
     pattern: str
@@ -57,6 +59,7 @@ class Predictions:
     structures: Mapping[str, Mapping[str, int]]
     cases: Mapping[str, Sequence[Case]]
     splits: Sequence[Split]
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -165,7 +168,8 @@ def _label_features(predictions: Predictions) -> dict[str, list[dict[str, float]
     for dataset, cases in predictions.cases.items():
         for case in progress([c for c in cases if (dataset, c.case) in trained], "labels measured"):
             label = _classes(case.label, predictions.structures[dataset])
-            described = describe(label, _image(case, label), len(found) + 1)
+            image = _image(case, label, predictions.channels.get(dataset, 1))
+            described = describe(label, image, len(found) + 1)
             for name, features in zip(predictions.structures[dataset], described, strict=True):
                 found[name].append(features)
     return found
@@ -203,6 +207,14 @@ def held_out(predictions: Predictions, measured: pd.DataFrame) -> dict[str, Scan
                         )
                     )
                     found[model].places.append((dataset, fold))
+    most = max(len(one.scans) for one in found.values())
+    for model, one in found.items():
+        if len(one.scans) < most:
+            log.warning(
+                "%s: of %d scans a prediction is missing, so that nothing is told of their quality",
+                model,
+                most - len(one.scans),
+            )
     return found
 
 
@@ -217,7 +229,8 @@ def _describe(
         if all(file.is_file() for file in files):
             maps[model] = [_classes(file, values) for file in files]
     found: dict[str, dict[str, Described]] = {}
-    image = _image(case, next(iter(maps.values()))[0]) if maps else None
+    channels = predictions.channels.get(dataset, 1)
+    image = _image(case, next(iter(maps.values()))[0], channels) if maps else None
     for model, labels in maps.items():
         others = [other[0] for name, other in maps.items() if name != model]
         kind = predictions.kind(model)
@@ -247,11 +260,11 @@ def _classes(path: Path, structures: Mapping[str, int]) -> Image:
     return Image(indices[label.array], label.affine)
 
 
-def _image(case: Case, label: Image) -> Image | None:
+def _image(case: Case, label: Image, channels: int) -> Image | None:
     """Read a case's image; None where there is none, as of label maps alone."""
     if not case.images:
         return None
-    image = read_image(case.images)
+    image = read_image(case.images, channels=channels)
     return Image(image.array, image.affine) if image.grid.shape == label.grid.shape else None
 
 

@@ -110,6 +110,7 @@ class QualityDataset(Settings):
     cases: str = Field(description="case table")
     labels: str | None = Field(None, description="folder of repaired labels, where there is one")
     structures: dict[str, LabelValue] = Field(description="structure: value in the labels")
+    channels: int = Field(1, ge=1, description="number of channels of an image")
 
 
 class QualitySettings(Settings):
