@@ -8,10 +8,19 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from segstudy.errors import InputError
 from segstudy.mirroring import mirrored_axes
-from segstudy.study import Augmentation, Dataset, NnunetInfer, TrainSettings, from_json, read_study
+from segstudy.study import (
+    Augmentation,
+    Dataset,
+    NnunetInfer,
+    TrainSettings,
+    UnetModel,
+    from_json,
+    read_study,
+)
 from segstudy.study_command import schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -474,3 +483,17 @@ def test_keys_that_nobody_writes_are_not_offered(tmp_path):
         read_study(file)
     assert "datasets" in str(told.value)
     assert "grids" not in str(told.value) and "partial" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("infer", "words"),
+    [
+        ({"uncertainty": True}, "one prediction a case disagrees with nothing"),
+        ({"mc_dropout": 1}, "1 sample disagrees with nothing"),
+        ({"mc_dropout": 10}, "dropout: 0, and infer.mc_dropout"),
+    ],
+)
+def test_what_has_no_members_is_refused_with_the_reason(infer, words):
+    with pytest.raises(ValidationError, match=words):
+        UnetModel(network="unet", infer=infer)
+    assert UnetModel(network="unet", dropout=0.2, infer={"mc_dropout": 10, "uncertainty": True})

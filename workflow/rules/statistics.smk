@@ -38,8 +38,8 @@ rule statistics:
         runtime=runtime_min(60),
     params:
         folder=subpath(output.summary, parent=True),
-        settings=STUDY.statistics.to_json(),
-        defaults=STUDY.statistics.digest(),
+        settings=slices.statistics_settings(STUDY).to_json(),
+        defaults=slices.statistics_settings(STUDY).digest(),
         grid=slices.grid_options(STUDY, PATHS),
         participants=INPUTS.participants_option(),
         plugins=slices.metric_options(STUDY),
@@ -47,3 +47,40 @@ rule statistics:
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --settings {params.settings:q}"
         " {params.grid:q} {params.participants:q} {params.plugins:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+# Where the study asks for it: how good each held-out prediction looks, and what that is worth.
+rule statistics_quality:
+    input:
+        metrics=PATHS.metrics,
+        predictions=runs(PATHS.predictions()),
+        splits=PATHS.splits,
+        labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
+        images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],
+        cases=ancient([PATHS.cases(dataset) for dataset in STUDY.tested_datasets]),
+    output:
+        directory(PATHS.quality),
+    log:
+        PATHS.log("statistics", "quality"),
+    benchmark:
+        PATHS.benchmark("statistics", "quality")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(
+            lambda w: 2000 + 8 * max(RESOURCES.image_mb(name) for name in STUDY.tested_datasets)
+        ),
+        runtime=runtime_min(
+            lambda w: 60
+            + 0.1
+            * len(STUDY.models)
+            * sum(RESOURCES.all_mb(name) for name in STUDY.tested_datasets)
+        ),
+    params:
+        # Not expanded: it has wildcards of its own.
+        settings=lambda w: slices.quality_settings(STUDY, PATHS).to_json(),
+        code=digest("statistics.quality"),
+    shell:
+        "python -m segstudy statistics --metrics {input.metrics:q} --quality {params.settings:q}"
+        " --output {output:q} 2>&1 | tee {log:q}"

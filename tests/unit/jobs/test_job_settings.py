@@ -6,6 +6,7 @@ import pytest
 
 from builders import tiny_study
 from segstudy.jobs import slices
+from segstudy.jobs.results import ResultPaths
 from segstudy.study import Study
 
 
@@ -36,7 +37,8 @@ def jobs(own: Study) -> dict[str, str]:
         "infer flat": own.models["flat"].infer,
         "infer deep": own.models["deep"].infer,
         "measure": slices.measure_settings(own, "chest"),
-        "statistics": own.statistics,
+        "statistics": slices.statistics_settings(own),
+        "quality": slices.quality_settings(own, ResultPaths("results/tiny")),
         "figures": slices.figure_settings(own),
         "viewer": slices.viewer_settings(own),
     }
@@ -50,6 +52,7 @@ SHOWN = {"figures", "viewer"}
     ("change", "again"),
     [
         ({"statistics__alpha": 0.01}, {"statistics", "figures"}),
+        ({"statistics__quality": True}, {"figures"}),
         ({"statistics__missing": "exclude"}, {"statistics", *SHOWN}),
         ({"metrics__nsd_tolerance_mm": [1.0]}, {"measure", *SHOWN}),
         ({"models__flat__epochs": 2}, {"train flat", *SHOWN}),
@@ -76,8 +79,6 @@ def test_a_changed_default_is_a_change():
 
 
 def test_what_nnunet_is_trained_on_is_named_by_its_tables():
-    from segstudy.jobs.results import ResultPaths
-
     own = study(models__nnunet={"trainer": "nnunet"})
     paths = ResultPaths("results/tiny")
     assert slices.training_options(own, paths, "flat", ["list"], ["plan"]) == [

@@ -92,6 +92,18 @@ def test_flags_of_scans_like_the_calibration_are_one_in_twenty():
     assert 0.02 < flagged / 2000 < 0.09
 
 
+def test_few_subjects_do_not_make_for_more_flags():
+    """Limits of many features that a scan took part in would hold for it alone, and new scans be flagged for nothing."""
+    flagged = []
+    for seed in range(12):
+        calibration = fitted(25, seed=seed)
+        flagged += [
+            judge(scan.structures, calibration, "seeds")[0].flagged
+            for scan in scans(60, seed=100 + seed)
+        ]
+    assert np.mean(flagged) < 0.08
+
+
 def test_real_dice_and_volume_lie_in_nine_of_ten_intervals():
     """Of the scans that are not flagged, averaged over several calibrations."""
     inside = {"dice": [], "volume": []}

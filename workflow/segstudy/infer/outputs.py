@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from segstudy.images.files import Image
 
 RECORD = ".predicted.jsonl"
 SUMMARY = "summary.csv"
+QUALITY = "quality.csv"
 PROBABILITIES = "probabilities"
 """The array in a file of probabilities, as nnU-Net calls it."""
 MOST_VALUE = 255
@@ -45,6 +46,8 @@ class Entry:
         Structure -> its label value.
     voxel_ml
         Volume of a voxel, in mL.
+    quality
+        Rows of `quality.csv`, a structure each, where they were asked for.
     """
 
     case: str
@@ -54,6 +57,7 @@ class Entry:
     voxels: Mapping[str, int]
     labels: Mapping[str, int]
     voxel_ml: float
+    quality: Sequence[Mapping[str, Any]] = ()
 
 
 class Record:
@@ -100,7 +104,7 @@ class Record:
         )
 
     def write_summary(self) -> None:
-        """Write the volumes of all images whose files are there, `summary.csv`: a row a structure of an image."""
+        """Write the volumes of all images whose files are there, `summary.csv`: a row a structure of an image; likewise `quality.csv`."""
         rows = [
             {
                 "case": entry.case,
@@ -115,6 +119,14 @@ class Record:
         ]
         if rows:
             write_table(self.folder / SUMMARY, pd.DataFrame(rows))
+        judged = [
+            {"case": entry.case, **row}
+            for _, entry in sorted(self.entries.items())
+            if all((self.folder / name).is_file() for name in entry.sha256)
+            for row in entry.quality
+        ]
+        if judged:
+            write_table(self.folder / QUALITY, pd.DataFrame(judged))
 
     def _unchanged(self, entry: Entry) -> bool:
         try:
@@ -128,18 +140,20 @@ def entry_of(
     keys: tuple[str, str],
     label: Image,
     structures: Mapping[str, int],
-    files: Iterable[Path],
+    files: Mapping[str, Path],
+    quality: Sequence[Mapping[str, Any]] = (),
 ) -> Entry:
-    """Return the entry of an image that is finished; keys: `Entry.key` and `Entry.weights`."""
+    """Return the entry of an image that is finished; keys: `Entry.key` and `Entry.weights`; files: by their names in the folder."""
     counts = np.bincount(label.array.ravel(), minlength=max(structures.values()) + 1)
     voxel_ml = float(abs(np.linalg.det(label.affine[:3, :3]))) / 1000
     return Entry(
         case,
         *keys,
-        sha256={path.name: _sha256(path) for path in files},
+        sha256={name: _sha256(path) for name, path in files.items()},
         voxels={name: int(counts[value]) for name, value in structures.items()},
         labels=dict(structures),
         voxel_ml=voxel_ml,
+        quality=tuple(quality),
     )
 
 

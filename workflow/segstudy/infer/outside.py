@@ -1,15 +1,17 @@
 """Prediction of images outside any study, into a folder that knows what is finished."""
 
 import hashlib
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from segstudy.errors import InputError
-from segstudy.images.files import Image
+from segstudy.files import make_folder
+from segstudy.images.files import Image, read_image, write_nifti
 from segstudy.images.label_formats import LABEL_FORMATS, Colour
 from segstudy.infer import outputs, postprocess
 from segstudy.infer.batch import Predicted, members_of, predict_each
@@ -21,6 +23,8 @@ from segstudy.networks.weights import Trained
 
 if TYPE_CHECKING:
     from segstudy.infer.ensemble import Ensemble
+    from segstudy.infer.uncertainty import Sampled, Spread
+    from segstudy.quality.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,18 @@ class Files:
         Whether class probabilities are written beside each label map.
     colours
         Of structures, in formats that have colours; those that lack get one by their place.
+    quality
+        Whether predictions are judged, in `quality.csv`; the weights are a `Sampled` then.
+    calibration
+        Of the model, for `quality`.
     """
 
     form: str = "nifti"
     spacing_mm: Sequence[float] = ()
     probabilities: bool = False
     colours: Mapping[str, Colour] = field(default_factory=dict)
+    quality: bool = False
+    calibration: "Calibration | None" = None
 
 
 NIFTI_FILES = Files()
@@ -94,17 +104,26 @@ def predict_images(
     if len(left) < len(images):
         log.info("%d of %d images are predicted already", len(images) - len(left), len(images))
 
+    several = hasattr(trained, "samples")
+
     def finish(name: str, predicted: Image | Predicted) -> None:
-        classes = predicted.classes if files.probabilities else predicted
+        classes = predicted.classes if files.probabilities or several else predicted
         kept = postprocess.apply(classes.array, choices, trained.structures)
         label = Image(to_label_values(kept, values), classes.affine)
-        made = [output / f"{name}{written.suffix}"]
-        written.write(made[0], label, structures, images[name][0], files.colours)
+        made = {f"{name}{written.suffix}": output / f"{name}{written.suffix}"}
+        [file] = made.values()
+        written.write(file, label, structures, images[name][0], files.colours)
         if files.probabilities:
-            made.append(output / f"{name}.npz")
-            outputs.write_probabilities(made[1], predicted.probabilities, values)
+            made[f"{name}.npz"] = output / f"{name}.npz"
+            outputs.write_probabilities(made[f"{name}.npz"], predicted.probabilities, values)
+        judged = []
+        if several:
+            made |= _write_maps(name, predicted, output)
+        if files.quality:
+            own = Image(kept, classes.affine)
+            judged = _judged(trained, predicted, choices, own, (images[name], files))
         keys = (outputs.image_key(key, name, images[name]), key)
-        record.add(outputs.entry_of(name, keys, label, structures, made))
+        record.add(outputs.entry_of(name, keys, label, structures, made, judged))
 
     try:
         predict_each(
@@ -113,7 +132,7 @@ def predict_images(
             device,
             finish,
             spacing_mm=files.spacing_mm,
-            probabilities=files.probabilities,
+            probabilities=files.probabilities or several,
         )
     finally:
         record.write_summary()
@@ -126,6 +145,34 @@ def predict_images(
             other[0],
             outputs.SUMMARY,
         )
+
+
+def _write_maps(name: str, spread: "Spread", output: Path) -> dict[str, Path]:
+    """Write an image's maps of uncertainty, `entropy/NAME.nii.gz` and so on; return the files by their names in the folder."""
+    made = {}
+    for kind, values in importlib.import_module("segstudy.infer.quality").maps_of(spread).items():
+        made[f"{kind}/{name}.nii.gz"] = output / kind / f"{name}.nii.gz"
+        make_folder(output / kind)
+        write_nifti(output / kind / f"{name}.nii.gz", values, spread.classes.affine)
+    return made
+
+
+def _judged(
+    trained: "Sampled",
+    spread: "Spread",
+    choices: Mapping[str, Choice],
+    classes: Image,
+    read: tuple[Sequence[Path], Files],
+) -> list[dict[str, Any]]:
+    """Judge an image's prediction. classes: after post-processing; read: the image's files, and how they are read."""
+    # By name, so that an edit to it is no change of what is predicted once.
+    quality = importlib.import_module("segstudy.infer.quality")
+    paths, files = read
+    image = read_image(paths, channels=len(trained.channels))
+    if files.spacing_mm:
+        image = image.with_spacing(files.spacing_mm)
+    agreed = quality.agreement(spread, trained.kind, choices, trained.structures)
+    return quality.rows(agreed, trained.kind, classes, image, files.calibration)
 
 
 def _there(record: outputs.Record, key: str, name: str, paths: Sequence[Path]) -> bool:
@@ -152,4 +199,7 @@ def _settings_key(
         (files.form, tuple(files.spacing_mm), files.probabilities, sorted(files.colours.items())),
         code_of(trained),
     )
+    if hasattr(trained, "samples"):
+        how = (trained.kind, trained.samples, trained.maps, files.quality, files.calibration)
+        settings = (*settings, how)
     return hashlib.sha256(repr(settings).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Prediction of the tested cases of a fold."""
 
 import hashlib
+import importlib
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from segstudy.seen_cases import refuse_seen
 
 if TYPE_CHECKING:
     from segstudy.infer.ensemble import Ensemble
+    from segstudy.infer.uncertainty import Spread
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -48,6 +50,8 @@ def predict_fold(
     kept: Finished = NOTHING,
 ) -> None:
     """Predict the tested cases of a fold: `output/<case>.nii.gz` and `output/postprocessing.json`.
+
+    Where the settings have each case predicted several times, also `agreement.json`, and maps of uncertainty where asked for.
 
     Finished predictions wait in `<output>.partial/` until all are there, so that an interrupted job
     goes on where it stopped; predictions of other weights, images or code are not reused.
@@ -69,12 +73,13 @@ def predict_fold(
     kept
         Where finished folds are kept; one of the same weights, images and code is taken from there.
     """
+    trained = several(trained)
     values = values_of(trained, structures, "--structures")
     key = _key(trained, structures, choosing)
     unfinished = cache_folder(output, key)
     files = cached_files(unfinished, tested)
     whole = _whole_key(trained, key, files, device)
-    if kept.restore(whole, output, whole=True):
+    if not getattr(trained, "maps", False) and kept.restore(whole, output, whole=True):
         shutil.rmtree(unfinished.parent, ignore_errors=True)
         return
     record = unfinished / POSTPROCESSING
@@ -85,20 +90,42 @@ def predict_fold(
         write_json(record, postprocess.to_record(choices))
     left = {case: paths for case, paths in tested.items() if not files[case].exists()}
 
-    def finish(case: str, classes: Image) -> None:
+    spread = hasattr(trained, "samples")
+
+    def finish(case: str, predicted: "Image | Spread") -> None:
+        classes = predicted.classes if spread else predicted
         kept = postprocess.apply(classes.array, choices, trained.structures)
+        if spread:
+            _quality().write_spread(files[case], predicted, choices, trained.structures)
         write_label(
             files[case], to_label_values(kept, values), classes.affine, like=tested[case][0]
         )
 
     # Of a study's cases names tell what was trained on, and the audit which images are the same.
-    predict_each(unguarded(trained), left, device, finish)
+    predict_each(unguarded(trained), left, device, finish, probabilities=spread)
     with writing_folder(output) as folder:
         for case, file in files.items():
             shutil.copyfile(file, folder / f"{case}.nii.gz")
         shutil.copyfile(record, folder / POSTPROCESSING)
-    kept.keep(whole, output)
+        if spread:
+            _quality().gather_spread(files, trained.kind, folder)
+    if not getattr(trained, "maps", False):  # which take more than all else
+        kept.keep(whole, output)
     shutil.rmtree(unfinished.parent)
+
+
+def several(trained: "Trained | Ensemble") -> "Trained | Ensemble":
+    """Return weights whose settings have an image predicted several times as what does so; others as they are."""
+    infer = members_of(trained)[0].model.infer
+    samples, maps = getattr(infer, "mc_dropout", 0), getattr(infer, "uncertainty", False)
+    if not samples and not maps:
+        return trained
+    # By name, so that an edit to it is no change of what networks predict once.
+    return importlib.import_module("segstudy.infer.uncertainty").sampled(trained, samples, maps)
+
+
+def _quality():
+    return importlib.import_module("segstudy.infer.quality")
 
 
 # --- post-processing, chosen on the training side -----------------------------------------------
@@ -171,6 +198,8 @@ def refuse_leaks(
 
 def unguarded(trained: "Trained | Ensemble") -> "Trained | Ensemble":
     """Return weights that predict images that they were trained on, too."""
+    if hasattr(trained, "samples"):
+        return replace(trained, trained=unguarded(trained.trained))
     free = [
         replace(member, provenance=member.provenance | {"images": {}, "initial_weights": {}})
         for member in members_of(trained)
@@ -310,6 +339,7 @@ def code_of(trained: "Trained | Ensemble") -> str:
     """Return the digest of the code that predicts: this module's, and what is imported by name for the networks."""
     members = members_of(trained)
     found = ["infer.ensemble"] if len(members) > 1 else []
+    found += ["infer.uncertainty", "infer.quality"] if hasattr(trained, "samples") else []
     for member in members:
         found += networks.modules(member.model)
         found += ["infer.nnunet"] if member.model.network == "nnunet" else []

@@ -143,7 +143,12 @@ class JobResources:
         on_grid_mb = self.image_mb(dataset, spacing_mm) / len(self.study.channels)
         classes = 1 + len(self.study.structures)
         base, written = (4000, writers(settings.threads)) if self.gpu(model) else (1500, 1)
-        return base + 2 * self.image_mb(dataset) + (1 + written) * classes * on_grid_mb
+        # Where a case is predicted several times: the sums, a prediction, and what is handed on, on the image's own grid.
+        infer = settings.infer
+        several = getattr(infer, "mc_dropout", 0) or getattr(infer, "uncertainty", False)
+        native_mb = self.image_mb(dataset) / len(self.study.channels)
+        sums = (2 + written) * (classes + 2) * native_mb if several else 0.0
+        return base + 2 * self.image_mb(dataset) + (1 + written) * classes * on_grid_mb + sums
 
     def ensemble_mb(self, model: str, dataset: str) -> float:
         """Return the memory of a prediction with an ensemble, in MB: that of the largest member, one more sum of values, and all weights."""

@@ -220,6 +220,11 @@ class ResultPaths:
         return f"{self.statistics}/{table}.csv"
 
     @property
+    def quality(self) -> str:
+        """The folder of the estimates of quality."""
+        return f"{self.statistics}/quality"
+
+    @property
     def analysis_plan(self) -> str:
         """The record of margin, level and primary endpoint, which no rule declares."""
         return self._path("analysis_plan.json")

@@ -13,9 +13,11 @@ from segstudy.study import (
     GridSettings,
     MeasureSettings,
     PredictionSettings,
+    QualitySettings,
     ResampleSettings,
     Settings,
     SplitSettings,
+    Statistics,
     Study,
     TissueSettings,
     TrainSettings,
@@ -196,13 +198,40 @@ def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: st
     )
 
 
+def statistics_settings(study: Study) -> Statistics:
+    """Return the settings of the comparison, without the estimates of quality, which another job makes."""
+    return study.statistics.at_default(("quality",))
+
+
+def quality_settings(study: Study, paths: ResultPaths) -> QualitySettings:
+    """Return the settings of the estimates of quality."""
+    datasets = {
+        name: {
+            "cases": paths.cases(name),
+            "labels": paths.repaired(name) if dataset.repair else None,
+            "structures": dataset.structures,
+            "channels": len(dataset.channels) or 1,
+        }
+        for name, dataset in study.datasets.items()
+        if name in study.tested_datasets
+    }
+    return QualitySettings.model_validate(
+        {
+            "predictions": paths.predictions(),
+            "splits": paths.splits,
+            "models": {name: model.seeds for name, model in study.models.items()},
+            "datasets": datasets,
+        }
+    )
+
+
 WHERE_JOBS_RUN = (
     *("device", "gpus", "threads", "workers", "memory_mb", "runtime_min"),
     "tensorboard",
 )
 COMPARED_BY = (
     *("alpha", "margin", "primary", "rule", "compare", "compare_datasets"),
-    *("correction", "subgroups", "bootstrap_samples", "seed"),
+    *("correction", "subgroups", "bootstrap_samples", "seed", "quality"),
 )
 
 

@@ -5,7 +5,7 @@ A calibration is fitted on predictions by networks that never saw the subject, a
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ from segstudy.errors import InputError
 from segstudy.quality import shape
 from segstudy.quality.conformal import (
     ALPHA,
+    FOLDS,
     Monotone,
     Regression,
     fewest_subjects,
     fit_regression,
+    subject_folds,
     subject_weights,
     upper_quantile,
 )
@@ -221,11 +223,30 @@ def calibrate(
         name: _of_structure(name, one, scans, with_intervals=not reason)
         for name, one in ranges.items()
     }
-    distances = [_furthest(scan.structures, structures)[0] for scan in scans]
+    distances = _cross_fitted_distances(ranges, scans)
     limit = upper_quantile(distances, _weights(scans), FALSE_ALARMS) if scans else math.inf
     return Calibration(
         model, kind, subjects, structures, limit if math.isfinite(limit) else None, reason
     )
+
+
+def _cross_fitted_distances(
+    ranges: Mapping[str, OfStructure], scans: Sequence[HeldOut]
+) -> list[float]:
+    """Return each scan's distance in limits of other subjects: in limits that it took part in, no scan lies far out."""
+    subjects = [scan.subject for scan in scans]
+    if len(set(subjects)) < 2:
+        return [math.inf] * len(scans)
+    fold = subject_folds(subjects, FOLDS, 0)
+    fitted = []
+    for number in range(fold.max() + 1):
+        others = [scan for scan, own in zip(scans, fold, strict=True) if own != number]
+        fitted.append(
+            {name: _of_structure(name, one, others, False) for name, one in ranges.items()}
+        )
+    return [
+        _furthest(scan.structures, fitted[own])[0] for scan, own in zip(scans, fold, strict=True)
+    ]
 
 
 def _of_structure(
@@ -297,6 +318,7 @@ def judge(
     kind
         What the agreement is of; another one than the calibration's tells nothing of Dice, and is left out.
     """
+    agreements = {name: one.agreement for name, one in described.items()}
     if kind != calibration.kind:
         described = {name: Described(math.nan, one.features) for name, one in described.items()}
     distance, structure, feature = _furthest(described, calibration.structures)
@@ -305,10 +327,11 @@ def judge(
     reason = ""
     if flagged:
         reason = _reason(structure, feature, described[structure], calibration)
-    return [
+    judged = [
         _judged(name, one, calibration.structures[name], flagged, reason)
         for name, one in described.items()
     ]
+    return [replace(one, agreement=agreements[one.structure]) for one in judged]
 
 
 def _judged(

@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", type=Path, metavar="DIR", help="folder of the trainings, with --grid"
     )
     parser.add_argument(
+        "--quality",
+        metavar="JSON",
+        help="in place of the comparison: estimate the quality of the predictions without their references, QualitySettings as "
+        "JSON; writes cases.csv, summary.csv and, for new scans, MODEL.json",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         required=True,
@@ -67,7 +73,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read the tables, compare the models, and write tables and report."""
+    """Read the tables, compare the models, and write tables and report; or estimate the quality of predictions."""
+    if options.quality:
+        _estimate_quality(options)
+    else:
+        _compare(options)
+
+
+def _estimate_quality(options: argparse.Namespace) -> None:
+    import importlib
+
+    import pandas as pd
+
+    from segstudy.cases import read_cases, read_splits, repaired_labels
+    from segstudy.files import write_json, write_table, writing_folder
+    from segstudy.log import log
+    from segstudy.quality.calibration import to_record
+    from segstudy.study import QualitySettings, from_json
+
+    settings = from_json(QualitySettings, options.quality)
+    # By name, so that an edit to it is no change of the comparison.
+    quality = importlib.import_module("segstudy.statistics.quality")
+    predictions = quality.Predictions(
+        settings.predictions,
+        settings.models,
+        {name: dataset.structures for name, dataset in settings.datasets.items()},
+        {
+            name: repaired_labels(read_cases(dataset.cases), dataset.labels)
+            for name, dataset in settings.datasets.items()
+        },
+        read_splits(settings.splits),
+        {name: dataset.channels for name, dataset in settings.datasets.items()},
+    )
+    measured = pd.concat([pd.read_csv(file) for file in options.metrics])
+    found = quality.estimate(predictions, measured)
+    with writing_folder(options.output) as folder:
+        write_table(folder / "cases.csv", found.cases)
+        write_table(folder / "summary.csv", found.summary)
+        for model, calibration in found.calibrations.items():
+            write_json(folder / f"{model}.json", to_record(calibration))
+            if calibration.reason:
+                log.warning("%s: no intervals: %s", model, calibration.reason)
+
+
+def _compare(options: argparse.Namespace) -> None:
     from segstudy import metric_plugins
     from segstudy.errors import InputError
     from segstudy.files import check_folder_name, write_table, write_text

@@ -231,6 +231,11 @@ class Statistics(Settings):
         description="correction for multiple tests: `max_t`, step-down with the swaps that all tests share (Westfall "
         "and Young), for `rule: swap` alone",
     )
+    quality: bool = Field(
+        False,
+        description="estimate the quality of each held-out prediction without its reference, and calibrate the estimate for "
+        "new scans: `statistics/quality/`",
+    )
     bootstrap_samples: int = Field(
         2000, ge=100, description="resamples of the ranking", json_schema_extra=EXPERT
     )

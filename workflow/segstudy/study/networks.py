@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from segstudy.study.settings import (
     EXPERT,
@@ -38,6 +38,31 @@ class OwnInfer(Infer):
         description="average over images mirrored along these axes and all their combinations (test-time augmentation); "
         "`right_left` swaps `left_right_pairs` back",
     )
+    mc_dropout: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="predict as often with dropout at work, and average (MC dropout); 0: once, without. For networks with "
+        "`dropout` above 0",
+    )
+    uncertainty: bool = Field(
+        False,
+        description="write maps of predictive entropy and mutual information (nats) beside the predictions, "
+        "`entropy/<case>.nii.gz` and `mutual_information/<case>.nii.gz`; needs `mc_dropout` or `mirror_axes`",
+    )
+
+    @field_validator("mc_dropout")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("1 sample disagrees with nothing; expected 0, or 2 and more")
+        return value
+
+    @model_validator(mode="after")
+    def _has_members(self) -> "OwnInfer":
+        if self.uncertainty and not self.mc_dropout and not self.mirror_axes:
+            raise ValueError(
+                "uncertainty: one prediction a case disagrees with nothing; set mc_dropout or mirror_axes too"
+            )
+        return self
 
 
 class SirenHead(Settings):
@@ -205,6 +230,15 @@ class Model(TrainedModel):
         if isinstance(given, dict) and given.get("trainer") == "synth" and "loss" not in given:
             return {**given, "loss": {"dice": 1.0, "cross_entropy": 0.0}}
         return given
+
+    @model_validator(mode="after")
+    def _drops_what_it_samples(self) -> "Model":
+        if self.infer.mc_dropout and getattr(self, "dropout", None) == 0:
+            raise ValueError(
+                "dropout: 0, and infer.mc_dropout draws by it: all samples would be the same; set dropout above 0, or take "
+                "several seeds as members"
+            )
+        return self
 
     @model_validator(mode="after")
     def _changes_of_its_trainer(self) -> "Model":

@@ -104,6 +104,26 @@ class GridSettings(Settings):
     )
 
 
+class QualityDataset(Settings):
+    """A tested dataset, or one that models learn from, of which estimates of quality are made."""
+
+    cases: str = Field(description="case table")
+    labels: str | None = Field(None, description="folder of repaired labels, where there is one")
+    structures: dict[str, LabelValue] = Field(description="structure: value in the labels")
+    channels: int = Field(1, ge=1, description="number of channels of an image")
+
+
+class QualitySettings(Settings):
+    """Settings of `segstudy statistics --quality`."""
+
+    predictions: str = Field(
+        description="folder of predictions, with {model}, {fold}, {seed} and {dataset} in their places"
+    )
+    splits: str = Field(description="table of splits")
+    models: dict[Name, tuple[int, ...]] = Field(description="model: its seeds")
+    datasets: dict[Name, QualityDataset]
+
+
 class MeasureSettings(Settings):
     """Settings of `segstudy metrics`."""
 

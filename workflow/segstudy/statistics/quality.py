@@ -1,0 +1,394 @@
+"""Estimates of quality of a study's held-out predictions, case by case and structure by structure, and their calibration."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segstudy.cases import Case, Split, tested
+from segstudy.errors import InputError
+from segstudy.files import read_json
+from segstudy.images.files import Image, compare_grids, read_image, read_label
+from segstudy.log import log, progress
+from segstudy.quality.agreement import dice_with_others, pairwise_dice
+from segstudy.quality.calibration import (
+    Calibration,
+    Described,
+    HeldOut,
+    Judgement,
+    OfStructure,
+    calibrate,
+    distance,
+    judge,
+    training_ranges,
+)
+from segstudy.quality.conformal import FOLDS, subject_folds
+from segstudy.quality.risk import aurc
+from segstudy.quality.shape import describe
+
+AGREEMENT = "agreement.json"
+"""What a prediction job writes of networks that predict several times."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Hold what a study has predicted, and of what.
+
+    Parameters
+    ----------
+    pattern
+        Folder of predictions, with `{model}`, `{fold}`, `{seed}`, `{dataset}`.
+    models
+        Model -> its seeds.
+    structures
+        Dataset -> structure -> label value; the names are the same in all.
+    cases
+        Dataset -> its cases, with repaired labels.
+    splits
+        The table of splits.
+    channels
+        Dataset -> number of channels of its images; those that lack have one.
+    """
+
+    pattern: str
+    models: Mapping[str, Sequence[int]]
+    structures: Mapping[str, Mapping[str, int]]
+    cases: Mapping[str, Sequence[Case]]
+    splits: Sequence[Split]
+    channels: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the structures."""
+        return list(next(iter(self.structures.values())))
+
+    @property
+    def folds(self) -> list[int]:
+        """Return the folds whose models have been run."""
+        found = {split.fold for split in self.splits if type(split.fold) is int and split.fold >= 0}
+        return [fold for fold in sorted(found) if self._there(fold)]
+
+    def folder(self, model: str, fold: int, seed: int, dataset: str) -> Path:
+        """Return the folder of a dataset's predictions."""
+        return Path(self.pattern.format(model=model, fold=fold, seed=seed, dataset=dataset))
+
+    def kind(self, model: str) -> str:
+        """Return what a model's agreement is of: its seeds, samples of one network, the study's other models; or nothing."""
+        seeds = self.models[model]
+        if len(seeds) > 1:
+            return "seeds"
+        for dataset in self.structures:
+            for fold in self.folds:
+                file = self.folder(model, fold, seeds[0], dataset) / AGREEMENT
+                if file.is_file():
+                    return str(read_json(file)["of"])
+        return "models" if len(self.models) > 1 else ""
+
+    def _there(self, fold: int) -> bool:
+        return any(
+            self.folder(model, fold, seed, dataset).is_dir()
+            for model, seeds in self.models.items()
+            for seed in seeds
+            for dataset in self.structures
+        )
+
+
+@dataclass
+class Scans:
+    """Hold a model's held-out scans, and where each is from.
+
+    Parameters
+    ----------
+    kind
+        What their agreement is of.
+    scans
+        The scans.
+    places
+        Of each: dataset and fold.
+    """
+
+    kind: str
+    scans: list[HeldOut] = field(default_factory=list)
+    places: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Hold the tables of a study's estimates of quality.
+
+    Parameters
+    ----------
+    cases
+        A row a model, case and structure.
+    summary
+        A row a model and structure.
+    calibrations
+        Model -> its calibration, of all its scans.
+    """
+
+    cases: pd.DataFrame
+    summary: pd.DataFrame
+    calibrations: Mapping[str, Calibration]
+
+
+def estimate(predictions: Predictions, measured: pd.DataFrame) -> Estimates:
+    """Estimate the quality of each held-out prediction by what other subjects' tell, and compare with the real one.
+
+    Parameters
+    ----------
+    predictions
+        What was predicted. Each case counts that some fold leaves out, which that fold's networks have not seen.
+    measured
+        `metrics.csv`: Dice and voxels.
+    """
+    ranges = training_ranges(_label_features(predictions))
+    found = held_out(predictions, measured)
+    rows: list[dict[str, Any]] = []
+    summary: list[dict[str, Any]] = []
+    calibrations = {}
+    for model, of_model in found.items():
+        calibrations[model] = calibrate(model, of_model.kind, ranges, of_model.scans)
+        judged = _judged_by_others(model, of_model, ranges)
+        rows += _case_rows(model, of_model, judged)
+        summary += _summary_rows(model, of_model, judged, predictions.names)
+    return Estimates(pd.DataFrame(rows), pd.DataFrame(summary), calibrations)
+
+
+# --- what is measured ---------------------------------------------------------------------------------
+
+
+def _label_features(predictions: Predictions) -> dict[str, list[dict[str, float]]]:
+    """Measure the labels of all cases that some fold trains on, structure by structure."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in predictions.names}
+    trained = {(s.dataset, s.case) for s in predictions.splits if s.fold is not None}
+    for dataset, cases in predictions.cases.items():
+        for case in progress([c for c in cases if (dataset, c.case) in trained], "labels measured"):
+            label = _classes(case.label, predictions.structures[dataset])
+            image = _image(case, label, predictions.channels.get(dataset, 1))
+            described = describe(label, image, len(found) + 1)
+            for name, features in zip(predictions.structures[dataset], described, strict=True):
+                found[name].append(features)
+    return found
+
+
+def held_out(predictions: Predictions, measured: pd.DataFrame) -> dict[str, Scans]:
+    """Describe each held-out prediction, model by model; a case without a file of a model is left out for that model.
+
+    Of a model with several seeds the agreement is that of all, Dice their mean, volume and shape those of the first.
+    """
+    found = {model: Scans(predictions.kind(model)) for model in predictions.models}
+    dice = measured[measured["metric"] == "dice"]
+    keys = ["model", "fold", "dataset", "case", "structure"]
+    real = dice.groupby(keys)["value"].mean()
+    first = (
+        dice.sort_values("seed").groupby(keys)[["n_reference_voxels", "n_predicted_voxels"]].first()
+    )
+    for dataset, cases in predictions.cases.items():
+        known = {case.case: case for case in cases}
+        own = [split for split in predictions.splits if split.fold is not None]
+        for fold in predictions.folds:
+            for name in progress(tested(own, fold, dataset), f"fold {fold}, {dataset}: estimated"):
+                described = _describe(predictions, known[name], dataset, fold)
+                for model, structures in described.items():
+                    place = [(model, fold, dataset, name, one) for one in structures]
+                    if not all(key in real.index for key in place):
+                        continue
+                    found[model].scans.append(
+                        HeldOut(
+                            name,
+                            known[name].subject,
+                            structures,
+                            {key[-1]: float(real[key]) for key in place},
+                            {key[-1]: _ratio(*first.loc[key]) for key in place},
+                        )
+                    )
+                    found[model].places.append((dataset, fold))
+    most = max(len(one.scans) for one in found.values())
+    for model, one in found.items():
+        if len(one.scans) < most:
+            log.warning(
+                "%s: of %d scans a prediction is missing, so that nothing is told of their quality",
+                model,
+                most - len(one.scans),
+            )
+    return found
+
+
+def _describe(
+    predictions: Predictions, case: Case, dataset: str, fold: int
+) -> dict[str, dict[str, Described]]:
+    """Describe a case's predictions: model -> structure -> what was predicted."""
+    values = predictions.structures[dataset]
+    maps = {}
+    for model, seeds in predictions.models.items():
+        files = [predictions.folder(model, fold, s, dataset) / f"{case.case}.nii.gz" for s in seeds]
+        if all(file.is_file() for file in files):
+            maps[model] = [_classes(file, values) for file in files]
+    found: dict[str, dict[str, Described]] = {}
+    channels = predictions.channels.get(dataset, 1)
+    image = _image(case, next(iter(maps.values()))[0], channels) if maps else None
+    for model, labels in maps.items():
+        others = [other[0] for name, other in maps.items() if name != model]
+        kind = predictions.kind(model)
+        agreed = np.full(len(values), math.nan)
+        if kind == "seeds":
+            agreed = pairwise_dice([label.array for label in labels], len(values) + 1)
+        elif kind == "models" and others:
+            arrays = [_same_grid(labels[0], other, case.case).array for other in others]
+            agreed = dice_with_others(labels[0].array, arrays, len(values) + 1)
+        elif kind:
+            folder = predictions.folder(model, fold, predictions.models[model][0], dataset)
+            told = read_json(folder / AGREEMENT)["cases"][case.case]
+            agreed = np.array([math.nan if told[n] is None else told[n] for n in values])
+        features = describe(labels[0], image, len(values) + 1)
+        found[model] = {
+            name: Described(float(agreed[number]), features[number])
+            for number, name in enumerate(values)
+        }
+    return found
+
+
+def _classes(path: Path, structures: Mapping[str, int]) -> Image:
+    """Read a label map as class indices, in the order of the structures."""
+    label = read_label(path)
+    indices = np.zeros(max(int(label.array.max(initial=0)), *structures.values()) + 1, np.uint8)
+    indices[list(structures.values())] = np.arange(1, len(structures) + 1)
+    return Image(indices[label.array], label.affine)
+
+
+def _image(case: Case, label: Image, channels: int) -> Image | None:
+    """Read a case's image; None where there is none, as of label maps alone."""
+    if not case.images:
+        return None
+    image = read_image(case.images, channels=channels)
+    return Image(image.array, image.affine) if image.grid.shape == label.grid.shape else None
+
+
+def _same_grid(one: Image, other: Image, case: str) -> Image:
+    difference = compare_grids(one.grid, other.grid)
+    if difference:
+        raise InputError(f"case {case}: two models' predictions have other grids: {difference}")
+    return other
+
+
+def _ratio(reference: float, predicted: float) -> float:
+    """Return the volume of the reference by that of the prediction; NaN where both are 0, or a number is not known."""
+    if not predicted > 0:
+        return math.inf if reference > 0 else math.nan
+    return float(reference) / float(predicted)
+
+
+# --- judged by other subjects ---------------------------------------------------------------------------
+
+
+def _judged_by_others(
+    model: str, found: Scans, ranges: Mapping[str, OfStructure]
+) -> list[tuple[list[Judgement], float]]:
+    """Judge each scan by the calibration of subjects of other folds of them; its distance beside it."""
+    scans = found.scans
+    if len({scan.subject for scan in scans}) < 2:
+        return [
+            (judge(s.structures, calibrate(model, "", ranges, []), ""), math.nan) for s in scans
+        ]
+    fold = subject_folds([scan.subject for scan in scans], FOLDS, 1)
+    judged = []
+    calibrations = [
+        calibrate(
+            model, found.kind, ranges, [s for s, f in zip(scans, fold, strict=True) if f != one]
+        )
+        for one in range(fold.max() + 1)
+    ]
+    for scan, own in zip(scans, fold, strict=True):
+        others = calibrations[own]
+        apart = distance(scan.structures, others) / (others.limit or 1.0)
+        judged.append((judge(scan.structures, others, found.kind), apart))
+    return judged
+
+
+def _case_rows(
+    model: str, found: Scans, judged: Sequence[tuple[list[Judgement], float]]
+) -> list[dict[str, Any]]:
+    rows = []
+    for scan, (dataset, fold), (judgements, _) in zip(
+        found.scans, found.places, judged, strict=True
+    ):
+        for one in judgements:
+            real = scan.volume_ratio[one.structure] * one.volume_ml
+            rows.append(
+                {
+                    "model": model,
+                    "dataset": dataset,
+                    "fold": fold,
+                    "subject": scan.subject,
+                    "case": scan.case,
+                    "structure": one.structure,
+                    "agreement": one.agreement,
+                    "agreement_of": found.kind,
+                    "predicted_dice": one.dice,
+                    "dice_low": one.dice_low,
+                    "dice_high": one.dice_high,
+                    "dice": scan.dice[one.structure],
+                    "volume_ml": one.volume_ml,
+                    "volume_low_ml": one.volume_low_ml,
+                    "volume_high_ml": one.volume_high_ml,
+                    "reference_volume_ml": real,
+                    "flagged": "yes" if one.flagged else "no",
+                    "reason": one.reason,
+                }
+            )
+    return rows
+
+
+def _summary_rows(
+    model: str,
+    found: Scans,
+    judged: Sequence[tuple[list[Judgement], float]],
+    structures: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Summarise a model: how often intervals hold, and the area under the risk-coverage curve of two orders of trust."""
+    rows = []
+    for number, name in enumerate(structures):
+        ones = [judgements[number] for judgements, _ in judged]
+        dice = np.array([scan.dice[name] for scan in found.scans])
+        volume = np.array([scan.volume_ratio[name] for scan in found.scans])
+        volume = volume * [one.volume_ml for one in ones]
+        defined = np.isfinite(dice)
+        risk = 1 - dice[defined]
+        agreement = np.array([one.agreement for one in ones])[defined]
+        apart = np.array([distance for _, distance in judged])[defined]
+        # Scans apart come last, in the order of how far; agreement orders the others.
+        trust = np.where(apart > 1, -np.minimum(apart, 1e6), agreement)
+        rows.append(
+            {
+                "model": model,
+                "structure": name,
+                "agreement_of": found.kind,
+                "n_subjects": len({scan.subject for scan in found.scans}),
+                "n_scans": len(found.scans),
+                "n_flagged": sum(one.flagged for one in ones),
+                "dice_in_interval": _share(
+                    dice, [one.dice_low for one in ones], [one.dice_high for one in ones]
+                ),
+                "volume_in_interval": _share(
+                    volume,
+                    [one.volume_low_ml for one in ones],
+                    [one.volume_high_ml for one in ones],
+                ),
+                "aurc_agreement": aurc(risk, agreement) if found.kind else math.nan,
+                "aurc_with_flags": aurc(risk, trust) if found.kind else math.nan,
+                "aurc_best": aurc(risk, -risk),
+            }
+        )
+    return rows
+
+
+def _share(values: np.ndarray, low: Sequence[float], high: Sequence[float]) -> float:
+    """Return the share of values within their intervals, over those that have one."""
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    has = np.isfinite(low) & np.isfinite(values)
+    inside = (values >= low) & (values <= high)
+    return float(inside[has].mean()) if has.any() else math.nan
