@@ -158,7 +158,7 @@ def test_several_writers_write_the_same_bytes(tmp_path, write_weights, write_ima
             gpu = torch.device("cuda")
             predict_images(trained, images, structures, choices, gpu, tmp_path / "gpu")
     for device in ("cpu", "gpu"):
-        files = sorted((tmp_path / device).iterdir())
+        files = sorted((tmp_path / device).glob("*.nii.gz"))
         written[device] = {file.name: file.read_bytes() for file in files}
     assert len(written["cpu"]) == 4
     assert written["cpu"] == written["gpu"]

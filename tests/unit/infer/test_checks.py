@@ -127,7 +127,7 @@ def test_too_little_memory_for_one_image_is_said_and_the_others_are_predicted(
     write_nifti(tmp_path / "dim.nii.gz", array * np.float32(0.5), affine)
     with pytest.raises(InputError, match="case bright: not enough memory for 26x70x55 voxels"):
         predict(trained, tmp_path / "out", tmp_path / "bright.nii.gz", tmp_path / "dim.nii.gz")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dim.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["dim.nii.gz"]
 
 
 def test_sizes_of_nnunets_training_data_are_those_of_its_plans():

@@ -56,11 +56,7 @@ def test_a_folder_of_dicom_files_is_one_image(here):
 
 def test_what_is_none_is_said(here):
     (here / "empty").mkdir()
-    for text, words in (
-        ("empty", "no image file in it"),
-        ("none.nii.gz", "no such file"),
-        ("scans/notes.txt", "an empty file"),
-    ):
+    for text, words in (("empty", "no image file in it"),):
         with pytest.raises(InputError, match=f"^{text}: {words}"):
             names(text)
     with pytest.raises(InputError, match="its label would overwrite it"):

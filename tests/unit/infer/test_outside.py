@@ -148,6 +148,28 @@ def test_one_bad_image_stops_no_other(here, capsys):
     assert set(pd.read_csv("out/summary.csv").case) == {"a", "b"}
 
 
+def test_a_file_that_is_none_stops_no_other(here, capsys):
+    Path("scans/empty.nii.gz").touch()
+    Path("list.csv").write_text("case,image\na,scans/a.nii.gz\nlost,scans/none.nii.gz\n")
+    assert main(["infer", *ALL, "scans", "scans/nowhere.nii.gz"]) == 1
+    error = capsys.readouterr().err
+    assert "scans/empty.nii.gz: an empty file" in error
+    assert "scans/nowhere.nii.gz: no such file" in error
+    assert "2 of 4 images were refused" in error
+    assert set(pd.read_csv("out/summary.csv").case) == {"a", "b"}
+    assert main(["infer", *ALL, "list.csv"]) == 1
+    assert "scans/none.nii.gz: no such file" in capsys.readouterr().err
+
+
+def test_a_table_of_the_users_own_is_not_overwritten(here, capsys):
+    Path("out").mkdir()
+    Path("out/summary.csv").write_text("case,image\na,../scans/a.nii.gz\n")
+    assert main(["infer", *ALL, "out/summary.csv"]) == 1
+    assert "out/summary.csv: is there" in capsys.readouterr().err
+    assert Path("out/summary.csv").read_text().startswith("case,image")
+    assert not Path("out/a.nii.gz").exists()
+
+
 def test_an_image_that_a_member_was_trained_on_is_refused(here, capsys):
     """Planted: the second member has seen scan b, under another name and turned."""
     trained = load_weights("fold-1/weights.pt")
@@ -160,6 +182,11 @@ def test_an_image_that_a_member_was_trained_on_is_refused(here, capsys):
     assert "(case clinic/Anna)" in error
     assert Path("out/a.nii.gz").is_file()
     assert not Path("out/b.nii.gz").exists()
+    # However the members are asked.
+    for option in ("--uncertainty", "--quality"):
+        words = ["--weights", "fold-*/weights.pt", "--output", option.strip("-"), option]
+        assert main(["infer", *words, "scans/b.nii.gz"]) == 1
+        assert "the weights were trained on this image" in capsys.readouterr().err
     # In an anonymous bundle, too, which does not tell who it is.
     words = ["--weights", "fold-0/weights.pt", "fold-1/weights.pt", "--output", "m", "--anonymous"]
     assert main(["bundle", *words]) == 0

@@ -53,10 +53,15 @@ def infer(folder, *images, form="nifti", output="out"):
     )
 
 
+def label_files(folder):
+    """The files of a folder of predictions but its tables and its record."""
+    return [path for path in folder.iterdir() if path.suffix not in (".csv", ".jsonl")]
+
+
 def test_the_same_voxels_whatever_the_format_and_the_orientation(scans, caplog):
     folder = scans
     assert infer(folder, "in") == 0
-    labels = {path.name: to_ras(read_label(path)) for path in (folder / "out").iterdir()}
+    labels = {path.name: to_ras(read_label(path)) for path in label_files(folder / "out")}
     assert len(labels) == 9
     first = labels["nifti.nii.gz"]
     assert {2, 7} < set(np.unique(first.array))
@@ -82,7 +87,7 @@ def test_pictures_are_predicted_as_the_volume_of_their_voxel_size(scans, capsys)
     words = [*map(str, [*words, folder / "of_pictures"])]
     images = [str(folder / "pictures/nifti.nii.gz"), str(folder / "pictured")]
     assert main([*words, *images, *size]) == 0
-    found = {path.name: read_label(path) for path in (folder / "of_pictures").iterdir()}
+    found = {path.name: read_label(path) for path in label_files(folder / "of_pictures")}
     expected = found.pop("nifti.nii.gz")
     assert expected.array.max() == 2
     assert sorted(found) == ["one.nii.gz", "pages.nii.gz", "stack.nii.gz"]
@@ -209,7 +214,7 @@ def test_a_series_without_a_uid_is_refused_and_the_others_are_predicted(scans, f
     series(scans, f"{name}/bad", lacking(field))
     series(scans, f"{name}/good", lambda one, place: None)
     assert infer(folder, name, form="dicom-seg", output=f"out_{field}") == 1
-    assert [path.name for path in (folder / f"out_{field}").iterdir()] == ["good.dcm"]
+    assert [path.name for path in label_files(folder / f"out_{field}")] == ["good.dcm"]
     said = capsys.readouterr().err
     assert f"{name}/bad: of 18 slices lack: {field} (18); expected these fields in each" in said
     assert "1 of 2 images were refused before the prediction" in said

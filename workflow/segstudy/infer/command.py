@@ -439,12 +439,19 @@ def _several(trained, files, options: argparse.Namespace):
 def _checked(
     images: Mapping[str, tuple[Path, ...]], check: Callable[[Path], None]
 ) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Return the images whose labels can be written, and why those of others cannot; InputError where none can."""
+    """Return the images that look readable and whose labels can be written, and what is wrong with the others.
+
+    Raises InputError where none is left.
+    """
+    from segstudy.images.unreadable import why_unreadable
     from segstudy.log import log
 
     good, refused = {}, []
     for name, paths in images.items():
         try:
+            for path in paths:
+                if reason := why_unreadable(path):
+                    raise InputError(f"{path}: {reason}")
             check(paths[0])
             good[name] = paths
         except InputError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.images.names import SLICER, ending, safe_name, stem
-from segstudy.images.unreadable import EXPECTED, cases_in, is_series, why_unreadable
+from segstudy.images.unreadable import EXPECTED, cases_in, is_series
 
 TABLES = (".tsv", ".csv")
 
@@ -41,7 +41,7 @@ def named_images(
     Raises
     ------
     InputError
-        For a file that is no image, and for one that would be overwritten in `output`.
+        For a file that would be overwritten in `output`, and for words that name no images.
     """
     images: dict[str, tuple[Path, ...]] = {}
     for name, paths in (image for text in texts for image in _images(text, channels)):
@@ -51,9 +51,6 @@ def named_images(
                 "predict them into two folders"
             )
         for path in paths:
-            reason = why_unreadable(path)
-            if reason:
-                raise InputError(f"{path}: {reason}")
             if path.resolve() == (output / f"{name}{suffix}").resolve():
                 raise InputError(f"{path}: its label would overwrite it; choose another --output")
         images[name] = paths

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,15 @@ class Record:
     @property
     def _file(self) -> Path:
         return self.folder / RECORD
+
+    def refuse_others_tables(self, names: Iterable[str]) -> None:
+        """Raise InputError where a table that will be written is there, and no record tells that it is of a prediction."""
+        for name in names if not self.entries else ():
+            if (self.folder / name).exists():
+                raise InputError(
+                    f"{self.folder / name}: is there, and not of segstudy's, as far as is recorded; it would be overwritten: choose "
+                    "another --output, or move it"
+                )
 
     def finished(self, case: str, key: str) -> bool:
         """Tell whether the files of an image are there, made by this key and unchanged since."""

@@ -98,7 +98,9 @@ def predict_images(
     written = LABEL_FORMATS[files.form]
     if files.probabilities:
         outputs.check_values(structures)
+    make_folder(output)
     record = outputs.Record(output)
+    record.refuse_others_tables((outputs.SUMMARY, *([outputs.QUALITY] if files.quality else [])))
     key = _settings_key(trained, structures, choices, files)
     left = {name: paths for name, paths in images.items() if not _there(record, key, name, paths)}
     if len(left) < len(images):
