@@ -163,6 +163,31 @@ def test_a_model_of_others_has_a_card_and_no_network(plain):
     assert "It was not trained in this study." in text
     assert "What unet_3d was trained on: not known here." in text.replace("\\", "")
     assert "Parameters" not in text
+    assert "By case" not in text and "By subject" not in text  # what is so of models trained here
+    assert "cross-validation" not in text
+    other = model_cards.card(results, "enet")
+    assert "What" not in other.split("## Training")[1].split("## Evaluation")[0]
+    assert "thorax, cross-validation" in other
+
+
+def test_a_card_of_one_training_speaks_of_its_weights(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["splits"]["run_folds"] = [0]
+    one = Results(type(plain.study).model_validate(content), plain.root)
+    assert "no single set of weights" not in model_cards.card(one, "enet")
+    assert "no single set of weights" in model_cards.card(plain, "enet")
+
+
+def test_a_card_of_an_ensemble_tells_of_its_members(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["models"]["both"] = {"trainer": "ensemble", "members": ["enet", "unet_3d"]}
+    results = Results(type(plain.study).model_validate(content), plain.root)
+    text = model_cards.card(results, "both").replace("\\", "")
+    assert "It is the ensemble of enet and unet_3d" in text
+    assert "not trained in this study" not in text and "not known" not in text
+    assert "both is an ensemble of enet and unet_3d" in FACTS["ensembling"].tell(results)
+    assert "ensemble of enet and unet_3d" in FACTS["technology"].tell(results)
+    assert FACTS["architectures"].lacks(results) == ""
 
 
 # --- tables -------------------------------------------------------------------------------------
