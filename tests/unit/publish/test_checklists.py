@@ -238,6 +238,19 @@ def test_cases_without_subjects_are_not_called_subjects(plain, tmp_path):
     assert sentence in methods(plain)[0][1] and sentence not in methods(named)[0][1]
 
 
+def test_missing_predictions_are_no_empty_ones(plain):
+    """A prediction that is not there has an infinite distance too."""
+    results = Results(plain.study, plain.root)
+    table = plain.metrics.copy()
+    empty = int(((table["metric"] == "hd95_mm") & (table["status"] == "pred_empty")).sum())
+    told = FACTS["empty_predictions"].tell(results)
+    lost = table["metric"].eq("hd95_mm") & table["case"].eq("case_003")
+    table.loc[lost, ["status", "value"]] = ["missing_file", float("inf")]
+    results.metrics = table
+    assert empty == 1 and "(1 such value of HD95)" in told
+    assert FACTS["empty_predictions"].tell(results) == told
+
+
 def test_a_split_that_leaks_is_not_called_disjoint(plain):
     content = plain.study.model_dump(exclude_defaults=True)
     content["splits"] = {**content.get("splits", {}), "group_by": "case_though_it_leaks"}

@@ -12,6 +12,7 @@ import numpy as np
 import segstudy
 from segstudy import analysis_plan, metric
 from segstudy.publish import provenance, redaction
+from segstudy.publish.cohort import cohort_columns
 from segstudy.publish.dealing import dealing
 from segstudy.publish.methods import knows_all, leak_check, methods
 from segstudy.publish.results import Results
@@ -732,6 +733,15 @@ def comparisons(results: Results) -> str:
     return f"{count(len(table), 'comparison')}, {significant} significant after correction."
 
 
+@_fact("#data", "tables/cohort.csv")
+def characteristics(results: Results) -> str:
+    """Name what Table 1 tells of the subjects; values stand there, where few subjects with one are withheld."""
+    columns = cohort_columns(results)
+    if not columns:
+        return ""
+    return f"Table 1 describes the subjects of each dataset by {listing(columns)}."
+
+
 @_fact("#results-metrics", "tables/subgroups.csv")
 def subgroups(results: Results) -> str:
     """Name the columns by which results were split."""
@@ -777,11 +787,10 @@ def empty_references(results: Results) -> str:
 @_fact("#results-metrics", "tables/summary.csv")
 def empty_predictions(results: Results) -> str:
     """Say how predictions without a structure count."""
-    table = results.summary[results.summary["metric"] == "hd95_mm"]
+    table = results.metrics
+    empty = table[(table["metric"] == "hd95_mm") & (table["status"] == "pred_empty")]
     told = (
-        f" ({int(table['n_infinite'].sum())} such values of HD95 over subjects)"
-        if len(table)
-        else ""
+        f" ({count(len(empty), 'such value')} of HD95)" if "hd95_mm" in set(table["metric"]) else ""
     )
     return (
         "Where a structure is there and none of it is predicted, overlap is 0 and a distance is infinite: it is counted apart and "
