@@ -659,6 +659,15 @@ def _statistics(results: Results) -> str:
     study, settings, tests = results.study, results.study.statistics, results.all_tests
     within, across = results.tests, results.dataset_tests
     paired, unpaired = (within[within["design"] == design] for design in ("paired", "unpaired"))
+    of_primary, primary = pandas.Series(False, index=tests.index), {}
+    if settings.primary and len(tests):
+        of_primary = tests["structure"].eq(settings.primary.structure)
+        of_primary &= tests["metric"].eq(settings.primary.metric)
+        title = metric.find(settings.primary.metric, settings.directions).title
+        primary = {
+            "name": f"{title} of {results.look.in_text(settings.primary.structure)}",
+            "tests": int(tests.loc[of_primary, "n_family"].max()) if of_primary.any() else 0,
+        }
     text = _filled(
         "statistics",
         settings,
@@ -676,8 +685,13 @@ def _statistics(results: Results) -> str:
         ],
         tests.groupby(["dataset", "dataset_b"]).ngroups,
         len(across),
-        {"rows": len(tests), "finite": int(np.isfinite(tests["p"].astype(float)).sum())},
+        {
+            "rows": len(tests),
+            "finite": int(np.isfinite(tests["p"].astype(float))[~of_primary].sum()),
+        },
         confidence(settings.alpha),
+        primary,
+        [metric.find(name, settings.directions).title for name in settings.margin],
     )
     if not settings.subgroups:
         return text
