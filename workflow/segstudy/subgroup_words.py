@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from segstudy.words import confidence, count
+from segstudy.words import confidence, count, minus
 
 TESTS = {
     "relabel_mean": "a permutation test of Welch's t",
@@ -114,10 +114,11 @@ def sentence(
     if row["group_a"]:
         n = f"{row['group_a']} (n = {int(row['n_a'])}) against {row['group_b']} (n = {int(row['n_b'])})"
         if row["estimate"] == row["estimate"]:
-            ends = ", ".join(f"{row[end]:.3g}" for end in ("ci_low", "ci_high"))
+            ends = minus(", ".join(f"{row[end]:.3g}" for end in ("ci_low", "ci_high")))
+            shift = minus(f"{row['estimate']:+.3g}")
             numbers.insert(
                 0,
-                f"{SHIFTS[row['estimate_name']]} {row['estimate']:+.3g}{_unit(row)} ({confidence(alpha)} CI [{ends}])",
+                f"{SHIFTS[row['estimate_name']]} {shift}{_unit(row)} ({confidence(alpha)} CI [{ends}])",
             )
     else:
         n = f"{int(row['n_groups'])} groups of {count(int(row['n_subjects']), 'subject')}"
@@ -130,8 +131,8 @@ def _unit(row: Mapping) -> str:
 
 
 def _p(p: float) -> str:
-    """Write p with three decimals as far as they say something, then with the power of ten."""
-    return f"= {p:.3f}" if p >= 0.001 else f"= {p:.1e}"
+    """Write p with three decimals, and `< 0.001` below."""
+    return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from segstudy.words import confidence
+from segstudy.words import confidence, minus
 
 SHORT = {
     "a_better": "A better",
@@ -70,7 +70,7 @@ def numbers(row: Mapping, alpha: float) -> str:
         row["estimate_name"], "Hodges-Lehmann shift"
     )
     parts = [
-        f"{estimate} (A − B) {row['estimate']:+.3g}",
+        f"{estimate} (A − B) {minus(format(row['estimate'], '+.3g'))}",
         f"{confidence(alpha)} CI {interval(row, 'ci_low', 'ci_high')}",
         f"{p_text(row['p_adjusted'], row['n_family'])}",
     ]
@@ -87,8 +87,8 @@ def numbers(row: Mapping, alpha: float) -> str:
         )
     if row["p_folds"] == row["p_folds"]:
         parts.append(
-            f"over {int(row['folds'])} folds, corrected t({row['folds_df']:g}) = {row['folds_t']:.2f}, "
-            f"p = {row['p_folds']:.3g}"
+            f"over {int(row['folds'])} folds, corrected t({row['folds_df']:g}) = {minus(format(row['folds_t'], '.2f'))}, "
+            f"{p_text(row['p_folds'], 1)}"
         )
     return "; ".join(parts)
 
@@ -99,7 +99,7 @@ def interval(row: Mapping, low: str, high: str) -> str:
         return "–"
     # An end that was moved away from 0 by rounding is 0 to a reader.
     ends = (0.0 if abs(row[end]) < 1e-9 else row[end] for end in (low, high))
-    return f"[{', '.join(f'{end:.3g}' for end in ends)}]"
+    return minus(f"[{', '.join(f'{end:.3g}' for end in ends)}]")
 
 
 def p_text(p: float, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -20,6 +21,7 @@ from segstudy.publish.checklists import (
     stated,
 )
 from segstudy.publish.facts import FACTS, there
+from segstudy.publish.methods import methods
 from segstudy.publish.report import render
 from segstudy.publish.results import Results
 from segstudy.study import Availability, Fingerprint, Reporting, Study
@@ -43,6 +45,38 @@ def everything_stated() -> dict:
 def with_reporting(results: Results, **stated_there) -> Results:
     content = results.study.model_dump(exclude_defaults=True)
     return Results(Study.model_validate({**content, "reporting": stated_there}), results.root)
+
+
+def made_elsewhere(results: Results, *names: str, **further) -> Results:
+    """The same results, of models that are label maps of others."""
+    content = results.study.model_dump(exclude_defaults=True)
+    for name in names:
+        content["models"][name] = {
+            "network": "predictions",
+            "trainer": "predictions",
+            "files": "there/{case}.nii.gz",
+        }
+    return Results(Study.model_validate({**content, **further}), results.root)
+
+
+def with_subjects(results: Results, root, per_subject: int) -> Results:
+    """The same results with a case table that names subjects of several cases each."""
+    shutil.copytree(results.root, root)
+    for dataset in results.study.datasets:
+        path = root / f"download/{dataset}/cases.tsv"
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        for number, row in enumerate(rows):
+            row["subject"] = f"P{number // per_subject}"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return Results(results.study, root)
+
+
+def by_number(results: Results, checklist) -> dict:
+    return {one.item.number: one for one in answered(results, checklist)}
 
 
 def fields() -> Iterator[str]:
@@ -86,7 +120,7 @@ def test_words_of_the_authors_stand_where_they_belong(plain):
     results = with_reporting(plain, **everything_stated())
     for checklist in CHECKLISTS:
         for one in answered(results, checklist):
-            assert not one.to_fill, one
+            assert not [name for name in one.to_fill if name.startswith("reporting.")], one
             for name in one.item.names:
                 if name.startswith("reporting."):
                     text = stated(results.study.reporting, name.removesuffix("?"))
@@ -104,9 +138,10 @@ def test_counts_are_those_of_the_files(plain):
         refused = {
             r["case"] for r in csv.DictReader(file, delimiter="\t") if r["verdict"] == "refused"
         }
-    subjects = len({row["subject"] for row in rows})
+    assert all(row["subject"] == row["case"] for row in rows)
     assert FACTS["included"].tell(plain) == (
-        f"thorax (cross-validated): {len(rows)} cases of {subjects} subjects; {len(refused)} refused by the audit of files."
+        f"thorax (cross-validated): {len(rows)} cases, each taken for a subject of its own, since no subject is "
+        f"named apart from the case; {len(refused)} refused by the audit of files."
     )
     with (plain.root / "metrics/metrics.csv").open() as file:
         measured = list(csv.DictReader(file))
@@ -131,6 +166,89 @@ def test_a_distance_that_is_infinite_is_not_left_out_of_the_performance(plain):
     assert row["n_infinite"] == "1" and "median [quartiles]" in told and "mean" not in told
     assert f"unet_3d {float(row['median']):.2f} [{float(row['q1']):.2f}, " in told
     assert "(n = 5, 1 infinite" in told
+
+
+OF_MODELS = {
+    "claim": ("1", "9", "20", "22", "25", "26", "27", "32"),
+    "ridge": ("M-12", "M-13", "M-15", "M-17", "M-18", "M-19", "M-20", "M-23", "R-7"),
+}
+"""Items on how models came about."""
+
+
+@pytest.mark.parametrize("elsewhere", [("enet", "unet_3d"), ("unet_3d",)])
+def test_how_models_of_others_came_about_is_left_to_the_authors(plain, elsewhere):
+    """Nothing is on record of it, so that no such item is answered in full."""
+    results = made_elsewhere(plain, *elsewhere)
+    for checklist in (CLAIM, RIDGE):
+        found = by_number(results, checklist)
+        for number in OF_MODELS[checklist.name]:
+            told = " ".join(found[number].to_fill)
+            assert all(name in told for name in elsewhere), found[number]
+            assert "enet" in elsewhere or "enet" not in told
+            assert "not known here" not in found["20" if checklist is CLAIM else "M-12"].answer
+            trained = by_number(plain, checklist)[number]
+            assert not any(name in told for told in trained.to_fill for name in plain.study.models)
+
+
+def test_what_is_said_of_models_trained_here_is_not_said_of_others(scenario):
+    two = scenario("two_sites")
+    results = made_elsewhere(two, "unet", statistics={"metrics": ["dice"]})
+    for name in ("internal_test", "separate_test", "disjointness", "ensembling"):
+        told = FACTS[name].tell(results)
+        assert "enet" in told and " unet" not in told, told
+    assert "no model was trained" not in FACTS["separate_test"].tell(results)
+    assert FACTS["separate_test"].lacks(results) == "what unet was trained on"
+    assert "What unet was trained on" not in FACTS["disjointness"].tell(two)
+    assert FACTS["separate_test"].tell(made_elsewhere(two, "unet", "enet", statistics={})) == ""
+
+
+def test_metrics_without_a_reason_are_named(plain):
+    assert by_number(plain, METRICS_RELOADED)["MR-16"].to_fill == (
+        "why Dice, HD95 (mm) and NSD at 2 mm",
+    )
+    content = plain.study.model_dump(exclude_defaults=True)
+    reasons = {"dice": "overlap", "hd95_mm": "outliers", "nsd": "borders"}
+    for given, left in ((("dice",), 1), (tuple(reasons), 0)):
+        content["metrics"] = {"reasons": {name: reasons[name] for name in given}}
+        told = Results(Study.model_validate(content), plain.root)
+        for checklist, number in ((METRICS_RELOADED, "MR-16"), (CLAIM, "28"), (RIDGE, "M-21")):
+            open_to = by_number(told, checklist)[number].to_fill
+            assert len(open_to) == left and "Dice" not in " ".join(open_to)
+
+
+def test_cases_without_subjects_are_not_called_subjects(plain, tmp_path):
+    """Two cases of one person may stand on both sides of a split where the table names no persons."""
+    whether = "whether cases of thorax share a subject"
+    items_on_it = (
+        (CLAIM, "8"), (CLAIM, "20"), (CLAIM, "32"), (CLAIM, "35"),
+        (RIDGE, "M-12"), (RIDGE, "R-1"), (METRICS_RELOADED, "MR-11"),
+    )  # fmt: skip
+    named = with_subjects(plain, tmp_path / "named", 2)
+    for checklist, number in items_on_it:
+        one = by_number(plain, checklist)[number]
+        assert any(whether in text for text in one.to_fill), one
+        assert "By subject" not in one.answer and "its subject" not in one.answer
+        assert not re.search(r"\d subjects?\b", one.answer), one
+        other = by_number(named, checklist)[number]
+        assert not any(whether in text for text in other.to_fill), other
+    assert "5 cases of 3 subjects" in FACTS["included"].tell(named)
+    assert FACTS["dependence"].tell(named).startswith("2 subjects have several cases.")
+    assert "By subject" in FACTS["disjointness"].tell(named)
+    sentence = "each case was taken for a subject of its own"
+    assert sentence in methods(plain)[0][1] and sentence not in methods(named)[0][1]
+
+
+def test_missing_predictions_are_no_empty_ones(plain):
+    """A prediction that is not there has an infinite distance too."""
+    results = Results(plain.study, plain.root)
+    table = plain.metrics.copy()
+    empty = int(((table["metric"] == "hd95_mm") & (table["status"] == "pred_empty")).sum())
+    told = FACTS["empty_predictions"].tell(results)
+    lost = table["metric"].eq("hd95_mm") & table["case"].eq("case_003")
+    table.loc[lost, ["status", "value"]] = ["missing_file", float("inf")]
+    results.metrics = table
+    assert empty == 1 and "(1 such value of HD95)" in told
+    assert FACTS["empty_predictions"].tell(results) == told
 
 
 def test_a_split_that_leaks_is_not_called_disjoint(plain):

@@ -96,7 +96,7 @@ def test_the_caption_on_folds_says_what_the_methods_say(plain):
         by_seed = appearance.draw(results, _figure(plain, "appearance")).caption
         results.splits = plain.splits.assign(origin="table")
         by_table = appearance.draw(results, _figure(plain, "appearance")).caption
-    every = f"Of {len(plain.splits)} subjects, all were"
+    every = f"Of {len(plain.splits)} cases, all were"
     seed = plain.study.splits.seed
     assert (
         f"{every} dealt into folds by seed {seed} (balanced by foreground volume). Points"

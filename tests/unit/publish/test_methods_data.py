@@ -41,14 +41,14 @@ def test_how_subjects_came_into_their_folds_is_told_from_the_record(plain, tmp_p
     balanced = "(balanced by foreground volume)"
     seed = f"dealt into folds by seed {plain.study.splits.seed} {balanced}"
     text = dict(methods(plain))["Data"]
-    assert f"stayed in one fold. Of {every} subjects, all were {seed}." in text
+    assert f"stayed in one fold. Of {every} cases, all were {seed}." in text
     mixed = with_origins(plain, tmp_path, ["file", "file", "joined"])
     assert (
-        f"Of {every} subjects, {every - 3} were {seed}, 1 was added later, each to the fold with the fewest then "
+        f"Of {every} cases, {every - 3} were {seed}, 1 was added later, each to the fold with the fewest then "
         "and 2 were kept in the fold that the file of folds had for them."
     ) in dict(methods(mixed))["Data"]
     by_table = dict(methods(with_origins(plain, tmp_path, ["table"] * every)))["Data"]
-    assert f"Of {every} subjects, all were put into the fold that the case table gives." in by_table
+    assert f"Of {every} cases, all were put into the fold that the case table gives." in by_table
     assert "seed" not in by_table and "balanced" not in by_table
     older = dict(methods(with_origins(plain, tmp_path, [""] * every)))["Data"]
     assert "all were in a fold of which it is not on record how it was dealt." in older

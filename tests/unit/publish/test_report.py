@@ -141,7 +141,7 @@ def test_the_best_model_is_marked_and_a_missed_structure_counts_against_it(plain
 def test_every_row_of_tests_is_there_with_its_number_and_verdict(page, plain):
     table = tables.test_table(plain)
     assert len(table["rows"]) == len(plain.tests)
-    number, verdict = (table["head"].index(name) for name in ("Subjects", "Verdict"))
+    number, verdict = (table["head"].index(name) for name in ("Subjects", "By the test"))
     for cells, (_, row) in zip(table["rows"], plain.tests.iterrows(), strict=True):
         assert cells[number].value == row["n_subjects"] == 5
         # Of five subjects nothing can be told.

@@ -5,12 +5,15 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import yaml
 from test_checklists import everything_stated, with_reporting
 
+from segstudy import analysis_plan
+from segstudy.files import write_table
 from segstudy.publish import methods_files, model_cards, paper_tables
 from segstudy.publish.facts import FACTS
 from segstudy.publish.latex import escaped
@@ -18,6 +21,8 @@ from segstudy.publish.methods import methods
 from segstudy.publish.reporting import write_reporting
 from segstudy.publish.rerun import Code
 from segstudy.publish.results import Results
+from segstudy.statistics.analysis import analyse
+from segstudy.statistics.values import read_values
 
 CODE = Code("0.2.0", "d" * 64)
 
@@ -163,6 +168,31 @@ def test_a_model_of_others_has_a_card_and_no_network(plain):
     assert "It was not trained in this study." in text
     assert "What unet_3d was trained on: not known here." in text.replace("\\", "")
     assert "Parameters" not in text
+    assert "By case" not in text and "By subject" not in text  # what is so of models trained here
+    assert "cross-validation" not in text
+    other = model_cards.card(results, "enet")
+    assert "What" not in other.split("## Training")[1].split("## Evaluation")[0]
+    assert "thorax, cross-validation" in other
+
+
+def test_a_card_of_one_training_speaks_of_its_weights(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["splits"]["run_folds"] = [0]
+    one = Results(type(plain.study).model_validate(content), plain.root)
+    assert "no single set of weights" not in model_cards.card(one, "enet")
+    assert "no single set of weights" in model_cards.card(plain, "enet")
+
+
+def test_a_card_of_an_ensemble_tells_of_its_members(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["models"]["both"] = {"trainer": "ensemble", "members": ["enet", "unet_3d"]}
+    results = Results(type(plain.study).model_validate(content), plain.root)
+    text = model_cards.card(results, "both").replace("\\", "")
+    assert "It is the ensemble of enet and unet_3d" in text
+    assert "not trained in this study" not in text and "not known" not in text
+    assert "both is an ensemble of enet and unet_3d" in FACTS["ensembling"].tell(results)
+    assert "ensemble of enet and unet_3d" in FACTS["technology"].tell(results)
+    assert FACTS["architectures"].lacks(results) == ""
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -197,7 +227,9 @@ def test_latex_tables_have_as_many_cells_as_columns(name, plain, scenario):
     results = plain if name == "plain" else scenario(name)
     for table in paper_tables.paper_tables(results):
         text = paper_tables.as_latex(table)
-        columns = re.search(r"\{@\{\}([lr]+)@\{\}\}", text)[1]
+        columns = re.search(r"\{@\{\}(.+)@\{\}\}", text)[1]
+        columns = re.sub(r">\{[^}]*\}p\{[\d.]+\\textwidth\}", "p", columns)
+        assert set(columns) <= set("lr") or set(columns) == {"p"}
         lines = [
             line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line
         ]
@@ -209,6 +241,63 @@ def test_latex_tables_have_as_many_cells_as_columns(name, plain, scenario):
         assert "n" in table.note and table.caption
         page = paper_tables.as_html(table)
         assert page.count("<tr>") == 1 + len(table.rows)
+
+
+def test_the_csv_of_a_table_has_the_digits_of_the_statistics(plain, scenario, folder, tmp_path):
+    """What is printed has three digits; whoever computes on wants all."""
+    planned = with_plan(plain, tmp_path / "planned")
+    write_reporting(planned, tmp_path / "out")
+    for name in ("tests", "verdicts"):
+        with (planned.root / f"statistics/{name}.csv").open() as file:
+            held = list(csv.DictReader(file))
+        with (tmp_path / f"out/tables/{name}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len(held) > 0
+        for row, other in zip(rows, held, strict=True):
+            for key in ("ci_low", "ci_high", "estimate", "p", "p_adjusted"):
+                assert row[key] == other[key] or float(row[key]) == float(other[key]), (name, key)
+            assert row["n_subjects"] == other["n_subjects"] == "5"
+    table = paper_tables.as_csv(paper_tables.paper_tables(scenario("subgroups"))[0])
+    rows = {(row["variable"], row["value"]): row for row in csv.DictReader(table.splitlines())}
+    ages = np.array([30.0 + 4 * index for index in range(16) if index != 3])
+    age = rows["age", ""]
+    assert (age["n"], age["n_missing"]) == ("15", "1")
+    for key, value in {
+        "mean": ages.mean(),
+        "sd": ages.std(ddof=1),
+        "median": np.median(ages),
+    }.items():
+        assert float(age[key]) == pytest.approx(value)
+    assert (rows["sex", "F"]["n"], rows["sex", "F"]["percent"]) == ("8", "50.0")
+    assert rows["subjects", ""]["n"] == "16"
+
+
+def with_plan(results: Results, root) -> Results:
+    """The same results under margins and a primary endpoint, with the statistics of these."""
+    shutil.copytree(results.root, root)
+    content = results.study.model_dump(exclude_defaults=True)
+    content["statistics"] |= {
+        "margin": {"dice": 0.5, "hd95_mm": 2.0},
+        "primary": {"structure": "heart", "metric": "dice"},
+    }
+    study = type(results.study).model_validate(content)
+    analysis_plan.record(root, study.statistics)
+    found = analyse(read_values(root / "metrics/metrics.csv"), study.statistics)
+    for table in fields(found):
+        write_table(root / f"statistics/{table.name}.csv", getattr(found, table.name))
+    return Results(study, root)
+
+
+def test_tests_and_verdicts_have_no_column_of_one_name_that_says_two_things(plain, tmp_path):
+    planned = with_plan(plain, tmp_path / "planned")
+    found = {table.name: table for table in paper_tables.paper_tables(planned)}
+    assert "Verdict" in found["verdicts"].head and "Verdict" not in found["tests"].head
+    assert "p over folds" in found["verdicts"].head  # there are two folds
+    planned.comparison_verdicts = planned.comparison_verdicts.assign(p_folds=np.nan)
+    (alone,) = (t for t in paper_tables.paper_tables(planned) if t.name == "verdicts")
+    assert "p over folds" not in alone.head and "cross-validation" not in alone.note
+    intervals = [cell.text for row in alone.rows for cell in row if cell.text.startswith("[")]
+    assert intervals and not any("-" in text for text in intervals)
 
 
 def test_a_long_table_runs_over_pages(plain):
@@ -268,13 +357,39 @@ def test_latex_can_be_set(folder, tmp_path):
         f"\\input{{{path.relative_to(folder)}}}\n" for path in sorted(folder.glob("tables/*.tex"))
     )
     (tmp_path / "tex/all.tex").write_text(
-        "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage[T1]{fontenc}\\usepackage{textcomp,booktabs,longtable}\n"
-        f"\\begin{{document}}\n{tables}\\end{{document}}\n"
+        f"{PREAMBLE}\\begin{{document}}\n{tables}\\end{{document}}\n"
     )
     for name in ("methods", "all"):
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name]
-        done = subprocess.run(command, cwd=tmp_path / "tex", capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:]
+        set_by_latex(tmp_path / "tex", name)
     assert np.all(
         [(tmp_path / f"tex/{name}.pdf").stat().st_size > 5000 for name in ("methods", "all")]
     )
+
+
+PREAMBLE = (
+    "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage[T1]{fontenc}"
+    "\\usepackage{textcomp,array,booktabs,longtable}\n"
+)
+
+
+def set_by_latex(folder, name) -> str:
+    """Set a document; return what TeX wrote."""
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX engine")
+@pytest.mark.parametrize("name", ["planned", "subgroups", "two_sites", "long names"])
+def test_no_table_is_wider_than_a_page(name, plain, scenario, tmp_path):
+    results = with_plan(plain, tmp_path / "planned") if name == "planned" else scenario(name)
+    paper_tables.write_paper_tables(results, tmp_path / "tex")
+    tables = "".join(
+        f"\\input{{{path.name}}}\n" for path in sorted((tmp_path / "tex").glob("*.tex"))
+    )
+    (tmp_path / "tex/all.tex").write_text(
+        f"{PREAMBLE}\\begin{{document}}\n{tables}\\end{{document}}\n"
+    )
+    wide = re.findall(r"Overfull \\hbox \(([\d.]+)pt", set_by_latex(tmp_path / "tex", "all"))
+    assert all(float(size) < 6 for size in wide), wide

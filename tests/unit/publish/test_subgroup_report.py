@@ -8,13 +8,15 @@ import pandas
 import pytest
 from test_figures import check_texts
 
-from segstudy import analysis_plan
+from segstudy import analysis_plan, subgroup_words
 from segstudy.groups import FEWEST_TESTED
 from segstudy.participants import read_participants
 from segstudy.publish import cohort, style, subgroups
 from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import figures
+from segstudy.publish.checklist_items import items
 from segstudy.publish.draw.subgroups import draw
+from segstudy.publish.facts import FACTS
 from segstudy.publish.leaks import Leaks
 from segstudy.publish.methods import methods
 from segstudy.publish.results import Results
@@ -109,6 +111,47 @@ def test_the_figure_shows_every_group_with_n_and_marks_those_that_differ(results
     expected = results.subgroups[results.subgroups["metric"] == figure.metric.name]
     assert drawing.table["n_subjects"].tolist() == expected["n_subjects"].tolist()
     check_texts(results, {"subgroups"})
+
+
+def test_the_figure_of_a_metric_that_was_not_tested_says_so(results):
+    """Open markers would else stand for differences that were looked for and not found."""
+    told = {}
+    for figure in figures(results.study):
+        if figure.kind == "subgroups":
+            with style.paper(results.study.publish.style):
+                told[figure.metric.name] = draw(results, figure).caption
+    tested = set(results.study.statistics.metrics)
+    assert set(told) > tested
+    for name, caption in told.items():
+        assert ("Filled" in caption) == (name in tested), name
+        assert ("was tested; all markers are open" in caption) == (name not in tested)
+
+
+def test_sentences_write_numbers_as_the_report_does(results):
+    row = results.subgroup_tests[results.subgroup_tests["group_a"].ne("")].iloc[0].to_dict()
+    row |= {
+        "estimate": -0.25,
+        "ci_low": -0.5,
+        "ci_high": -0.01,
+        "p": 2e-5,
+        "p_adjusted": 4.8e-4,
+        "estimate_name": "mean_difference",
+        "unit": "",
+        "test": "relabel_mean",
+        "n_family": 24,
+    }
+    text = subgroup_words.sentence(row, 0.05, "Dice")
+    assert "mean difference −0.25 (95 % CI [−0.5, −0.01])" in text
+    assert "p < 0.001, adjusted < 0.001 (24 tests)" in text
+
+
+def test_the_characteristics_of_the_cohort_are_those_of_table_1(results, plain):
+    told = FACTS["characteristics"].tell(results)
+    assert told == "Table 1 describes the subjects of each dataset by sex, age, scanner and site."
+    assert FACTS["characteristics"].tell(plain) == ""
+    for checklist, number in (("claim", "36"), ("ridge", "R-2")):
+        (names,) = (item.names for item in items(checklist) if item.number == number)
+        assert "characteristics" in names and "subgroups" not in names
 
 
 def test_without_subgroups_nothing_is_shown():

@@ -7,6 +7,7 @@ from segstudy import analysis_plan
 from segstudy.publish import style, verdicts
 from segstudy.publish.catalogue import figures
 from segstudy.publish.draw.verdicts import draw
+from segstudy.publish.methods import methods
 from segstudy.publish.results import Results
 
 PLAN = {"margin": {"dice": {"heart": 0.5}}, "primary": {"structure": "heart", "metric": "dice"}}
@@ -27,6 +28,12 @@ def test_the_first_screen_and_the_forest_plot(tmp_path):
         drawing = draw(results, figure)
     assert list(drawing.table["structure"]) == ["heart"]
     assert "n = 8 subjects" in drawing.caption
+    families = results.tests["n_family"].tolist()
+    assert families == [1, 1]  # the primary endpoint, and aorta by itself
+    text = dict(methods(results))["Statistics"]
+    assert "The primary endpoint, Dice of heart, was tested as a family of its own." in text
+    assert "p of the 1 other test was adjusted" in text
+    assert "the margin that was set for Dice." in text
     words = [text.get_text() for text in drawing.figure.axes[0].texts]
     assert words[0] == "Heart, primary endpoint"
     assert words[1].startswith("equivalent")

@@ -25,7 +25,8 @@ from segstudy.training_splits import LEAK_CHECK
 def numbered(results: Results) -> dict[str, dict[str, str]]:
     """Give cases and subjects numbers for names, in an order drawn from the study's seed: `cases` and `subjects`, old name -> `case_001`.
 
-    The order is not that of the old names, which often follows dates of admission.
+    The order is not that of the old names, which often follows dates of admission. A subject with the name of a case keeps that case's
+    number, so that it can be seen that no subject is named apart from its case.
     """
     cases, subjects = set(), set()
     for dataset in results.study.datasets:
@@ -34,9 +35,11 @@ def numbered(results: Results) -> dict[str, dict[str, str]]:
             subjects.add(case.subject)
         cases |= set(results.problems(dataset)["case"]) - {""}
     random = np.random.default_rng(results.study.splits.seed)
+    of_cases = _numbers(cases, "case", random)
+    of_subjects = _numbers(subjects, "subject", random)
     return {
-        "cases": _numbers(cases, "case", random),
-        "subjects": _numbers(subjects, "subject", random),
+        "cases": of_cases,
+        "subjects": {name: of_cases.get(name, number) for name, number in of_subjects.items()},
     }
 
 

@@ -35,7 +35,7 @@ class Answered:
     by
         Who answers: `recorded`, `stated by the authors`, both, or `author`: to be filled in.
     to_fill
-        Fields of the study file that are left out.
+        What is left to the authors: fields of the study file, and what is not on record.
     places
         Where it stands: anchors of the report, and files of the zip.
     """
@@ -73,7 +73,7 @@ def answered(results: Results, checklist: Checklist) -> list[Answered]:
 
 def _answer(results: Results, item: Item, told: dict[str, str], reporting: Reporting) -> Answered:
     """Answer an item; `told` keeps facts that were told before."""
-    texts, kinds, to_fill, optional, places = [], [], [], [], []
+    texts, kinds, to_fill, optional, places, lacking = [], [], [], [], [], []
     for name in item.names:
         field = name.removesuffix("?")
         if field.startswith("reporting."):
@@ -81,12 +81,15 @@ def _answer(results: Results, item: Item, told: dict[str, str], reporting: Repor
             if text:
                 kinds.append(STATED)
                 places.append("#settings")
+                # What the authors may say in place of a record stands for what it lacks.
+                lacking = lacking if field == name else []
             else:
                 (to_fill if field == name else optional).append(field)
         else:
             if name not in told:
                 told[name] = FACTS[name].tell(results)
             text = told[name]
+            lacking += filter(None, [FACTS[name].lacks(results)])
             if text:
                 kinds.append(RECORDED)
                 places += FACTS[name].places
@@ -94,6 +97,7 @@ def _answer(results: Results, item: Item, told: dict[str, str], reporting: Repor
             texts.append(text)
     if not texts:
         to_fill += optional
+    to_fill += dict.fromkeys(lacking)
     by = " and ".join(dict.fromkeys(kinds)) or AUTHOR
     return Answered(item, " ".join(texts), by, tuple(to_fill), tuple(dict.fromkeys(places)))
 

@@ -5,6 +5,7 @@ from collections import Counter
 from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
 from segstudy.folds import unit
 from segstudy.publish.results import Results
+from segstudy.publish.subjects import without_subjects
 from segstudy.publish.words import listing
 from segstudy.words import count
 
@@ -27,7 +28,8 @@ def dealing(results: Results) -> str:
         "": "in a fold of which it is not on record how it was dealt",
     }
     counts = Counter(origins.values())
-    what = "case" if splits.group_by == "case_though_it_leaks" else "subject"
+    unnamed = set(results.study.cross_validated_datasets) <= set(without_subjects(results))
+    what = "case" if splits.group_by == "case_though_it_leaks" or unnamed else "subject"
     parts = []
     for origin, words in said.items():
         number = counts[origin]

@@ -12,12 +12,14 @@ import numpy as np
 import segstudy
 from segstudy import analysis_plan, metric
 from segstudy.publish import provenance, redaction
+from segstudy.publish.cohort import cohort_columns
 from segstudy.publish.dealing import dealing
-from segstudy.publish.methods import methods
+from segstudy.publish.methods import knows_all, leak_check, methods
 from segstudy.publish.results import Results
+from segstudy.publish.subjects import without_subjects
 from segstudy.publish.tables import learnt_nothing, role
 from segstudy.publish.words import chosen_metrics, listing, plain
-from segstudy.study import Model, NnunetModel, PredictionsModel, UntrainedModel
+from segstudy.study import EnsembleModel, Model, NnunetModel, PredictionsModel, UntrainedModel
 from segstudy.words import confidence, count
 
 FEW_SUBJECTS = 20
@@ -34,21 +36,30 @@ class Fact:
         Results -> a sentence or several; empty where nothing is on record.
     places
         Where it stands: a section of the report by its anchor (`#data`), or a file of the zip.
+    lacks
+        Results -> what of the answer is not on record, so that the authors have to say it; empty where all is.
     """
 
     tell: Callable[[Results], str]
     places: tuple[str, ...]
+    lacks: Callable[[Results], str]
 
 
 FACTS: dict[str, Fact] = {}
 """Name, as the tables of the checklists have it -> fact."""
 
 
-def _fact(*places: str) -> Callable[[Callable[[Results], str]], Callable[[Results], str]]:
+def _nothing(_: Results) -> str:
+    return ""
+
+
+def _fact(
+    *places: str, lacks: Callable[[Results], str] = _nothing
+) -> Callable[[Callable[[Results], str]], Callable[[Results], str]]:
     """Enter a function into `FACTS` by its name."""
 
     def enter(tell: Callable[[Results], str]) -> Callable[[Results], str]:
-        FACTS[tell.__name__] = Fact(tell, places)
+        FACTS[tell.__name__] = Fact(tell, places, lacks)
         return tell
 
     return enter
@@ -91,6 +102,71 @@ def _trained(results: Results) -> list[str]:
     return [name for name in results.look.models if not isinstance(models[name], UntrainedModel)]
 
 
+def _elsewhere(results: Results) -> list[str]:
+    """Return the models that came about outside this study: programs, and predictions that were there."""
+    models = results.study.models
+    return [
+        name
+        for name in results.look.models
+        if isinstance(models[name], UntrainedModel) and not isinstance(models[name], EnsembleModel)
+    ]
+
+
+def _of_elsewhere(what: str) -> Callable[[Results], str]:
+    """Return what is not on record of models that came about outside this study."""
+
+    def lacks(results: Results) -> str:
+        names = _elsewhere(results)
+        return f"{what} {listing(list(map(results.look.model, names)))}" if names else ""
+
+    return lacks
+
+
+def _joined(*parts: Callable[[Results], str]) -> Callable[[Results], str]:
+    """Join what is lacking."""
+    return lambda results: ", and ".join(filter(None, (part(results) for part in parts)))
+
+
+def _subjects(results: Results) -> str:
+    """Say of which datasets it is not on record whether cases share a subject."""
+    names = without_subjects(results)
+    return f"whether cases of {listing(names)} share a subject" if names else ""
+
+
+def _is_apart(results: Results, name: str) -> bool:
+    """Tell whether it is on record that a model was not trained on the subjects that it is tested on."""
+    study = results.study
+    model = study.models[name]
+    if isinstance(model, EnsembleModel):
+        return all(_is_apart(results, member) for member in model.members)
+    if isinstance(model, PredictionsModel):
+        return bool(model.training_splits) and knows_all(results.leak_checks(name))
+    if isinstance(model, UntrainedModel):
+        return False
+    if not getattr(model, "initial_weights", None):
+        return True
+    runs = (results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds)
+    return all((run.get("initial_weights") or {}).get("knows_all") for run in runs)
+
+
+def _training_data(results: Results) -> str:
+    """Say of which models it is not on record what they were trained on."""
+    names = [results.look.model(one) for one in results.look.models if not _is_apart(results, one)]
+    return (
+        f"what {listing(names)} {'was' if len(names) == 1 else 'were'} trained on" if names else ""
+    )
+
+
+def _here(results: Results) -> list[str]:
+    """Return the models, as they are shown, of which all that was learnt was learnt here."""
+    models = results.study.models
+    return [
+        results.look.model(name)
+        for name in results.look.models
+        if not isinstance(models[name], PredictionsModel) and _is_apart(results, name)
+    ]
+
+
 # --- the study ----------------------------------------------------------------------------------
 
 
@@ -102,6 +178,13 @@ def title(results: Results) -> str:
 
 
 @_fact("#methods")
+def category(results: Results) -> str:
+    """Say what is judged."""
+    objects = ", and connected components one by one" if results.study.metrics.lesions else ""
+    return f"Segmentation of images: voxels and surfaces of structures are judged{objects}."
+
+
+@_fact("#methods", lacks=_of_elsewhere("the kind of method behind"))
 def technology(results: Results) -> str:
     """Name the kind of method of each model."""
     study, look = results.study, results.look
@@ -113,6 +196,8 @@ def technology(results: Results) -> str:
             if isinstance(model, (Model, NnunetModel))
             else "label maps made before the study"
             if isinstance(model, PredictionsModel)
+            else f"ensemble of {listing(list(map(look.model, model.members)))}"
+            if isinstance(model, EnsembleModel)
             else "a program, not trained here"
             if isinstance(model, UntrainedModel)
             else "code of the authors' own, trained here"
@@ -131,6 +216,12 @@ def comparison(results: Results) -> str:
     if len(study.models) == 1:
         return f"Performance of {names} in segmenting {structures}."
     return f"Comparison of {names} in segmenting {structures}."
+
+
+@_fact("#overview", lacks=_of_elsewhere("the conditions behind"))
+def baselines(results: Results) -> str:
+    """Say what models are compared with."""
+    return comparison(results) if len(results.study.models) > 1 else ""
 
 
 @_fact("#results-verdicts")
@@ -170,19 +261,28 @@ def sources(results: Results) -> str:
     return " ".join(said)
 
 
-@_fact("#data", "tables/cases.csv", "tables/audit.csv")
+@_fact("#data", "tables/cases.csv", "tables/audit.csv", lacks=_subjects)
 def included(results: Results) -> str:
     """Count cases and subjects, and those that the audit refused."""
     said = []
     for name in results.study.datasets:
         cases, problems = results.cases(name), results.problems(name)
         refused = len(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""})
-        subjects = len({case.subject for case in cases})
+        of = _of_subjects(results, name, {case.subject for case in cases})
         said.append(
-            f"{name} ({role(results.study, name)}): {count(len(cases), 'case')} of {count(subjects, 'subject')}; "
+            f"{name} ({role(results.study, name)}): {count(len(cases), 'case')}{of}; "
             f"{refused} refused by the audit of files."
         )
     return " ".join(said)
+
+
+def _of_subjects(results: Results, dataset: str, subjects: set[str]) -> str:
+    """Say of how many subjects cases are, or that each is taken for one."""
+    if dataset in without_subjects(results):
+        return (
+            ", each taken for a subject of its own, since no subject is named apart from the case"
+        )
+    return f" of {count(len(subjects), 'subject')}"
 
 
 @_fact("#data", "tables/cases.csv")
@@ -254,7 +354,7 @@ def _verb(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-@_fact("#methods")
+@_fact("#methods", lacks=_of_elsewhere("preprocessing of images for"))
 def preprocessing(results: Results) -> str:
     """Return the methods text on preprocessing."""
     return _methods(results, "Preprocessing")
@@ -303,7 +403,9 @@ def partitions(results: Results) -> str:
             if run < study.splits.folds
             else ""
         )
-        said.append(f"Cross-validation in {study.splits.folds} folds{some}. {dealing(results)}")
+        what = "Cross-validation" if study.trains else "Cases were divided"
+        into = "into" if not study.trains else "in"
+        said.append(f"{what} {into} {study.splits.folds} folds{some}. {dealing(results)}")
     for name, dataset in study.datasets.items():
         if dataset.role == "test" and study.trains:
             said.append(f"{name} was used for testing only.")
@@ -320,41 +422,69 @@ def partitions(results: Results) -> str:
     return " ".join(said)
 
 
-@_fact("#methods", "tables/splits.csv")
+@_fact("#methods", "tables/splits.csv", lacks=_joined(_training_data, _subjects))
 def disjointness(results: Results) -> str:
-    """Say at which level training and tested cases are apart."""
+    """Say at which level training and tested cases are apart, as far as it is on record."""
+    trained = [results.look.model(name) for name in _trained(results)]
+    said = [_level(results)] if trained else []
+    if said != [""] and said and _elsewhere(results):
+        said = [f"{listing(trained)}: {said[0][:1].lower()}{said[0][1:]}"]
+    said += [
+        apart(results, name)
+        for name in results.look.models
+        if isinstance(results.study.models[name], PredictionsModel)
+        and results.study.models[name].training_splits
+    ]
+    return " ".join(filter(None, said))
+
+
+def apart(results: Results, name: str) -> str:
+    """Say of a model at which level what it was trained on and what it is tested on are apart, and what is not known of that."""
+    model, shown = results.study.models[name], results.look.model(name)
+    if isinstance(model, EnsembleModel):
+        parts = dict.fromkeys(apart(results, member) for member in model.members)
+        return " ".join(filter(None, parts))
+    if isinstance(model, PredictionsModel) and model.training_splits:
+        return f"{shown}: {leak_check(results.leak_checks(name))}"
+    if isinstance(model, UntrainedModel):
+        return f"What {shown} was trained on: not known here."
+    if _is_apart(results, name):
+        return _level(results)
+    return f"{_level(results)} What its initial weights were trained on: not known here.".strip()
+
+
+def _level(results: Results) -> str:
+    """Say at which level cases of trainings and tested cases are apart; empty where no case of a training dataset is tested."""
     study = results.study
     if study.splits.group_by == "case_though_it_leaks" and study.trains:
         return "By case: subjects stand on both sides of the split, so the results leak."
-    said = []
-    if study.trains and study.cross_validated_datasets:
-        said.append("By subject: all cases of a subject stay in one fold.")
-    for name in results.look.models:
-        model = study.models[name]
-        if isinstance(model, PredictionsModel):
-            known = (
-                "checked by the file of its splits" if model.training_splits else "not known here"
-            )
-            said.append(f"What {results.look.model(name)} was trained on: {known}.")
-    return " ".join(said)
+    if not study.cross_validated_datasets:
+        return ""
+    unnamed = [name for name in study.training_datasets if name in without_subjects(results)]
+    if unnamed:
+        return (
+            f"By case: each stays in one fold. No subject of {listing(unnamed)} is named apart from the case, so each case is "
+            "taken for a subject."
+        )
+    return "By subject: all cases of a subject stay in one fold."
 
 
-@_fact("#results-metrics", "tables/summary.csv")
+@_fact("#results-metrics", "tables/summary.csv", lacks=_subjects)
 def tested(results: Results) -> str:
     """Count the tested subjects and cases."""
     table, said = results.metrics, []
     for name in results.study.tested_datasets:
         subjects = {case.case: case.subject for case in results.cases(name)}
         cases = set(table.loc[table["dataset"] == name, "case"])
-        number = len({subjects.get(case, case) for case in cases})
-        said.append(f"{name}: {count(len(cases), 'case')} of {count(number, 'subject')} tested.")
+        of = _of_subjects(results, name, {subjects.get(case, case) for case in cases})
+        said.append(f"{name}: {count(len(cases), 'case')} tested{of}.")
     return " ".join(said)
 
 
 # --- models -------------------------------------------------------------------------------------
 
 
-@_fact("#training", "#methods")
+@_fact("#training", "#methods", lacks=_of_elsewhere("network and size of"))
 def architectures(results: Results) -> str:
     """Name network, dimensions and parameters of each model."""
     study, said = results.study, []
@@ -379,7 +509,7 @@ def models(results: Results) -> str:
     return _methods(results, "Networks and training") or _methods(results, "Models")
 
 
-@_fact("#training", "#methods", "tables/training.csv")
+@_fact("#training", "#methods", "tables/training.csv", lacks=_of_elsewhere("training of"))
 def training(results: Results) -> str:
     """Sum up how each model was trained."""
     study, said = results.study, []
@@ -398,7 +528,7 @@ def training(results: Results) -> str:
     return f"{' '.join(said)} Loss, schedule and augmentation stand in the methods text."
 
 
-@_fact("#methods")
+@_fact("#methods", lacks=_of_elsewhere("initialisation of"))
 def initialisation(results: Results) -> str:
     """Say from which weights trainings began, of networks that begin at random."""
     names = [
@@ -409,7 +539,7 @@ def initialisation(results: Results) -> str:
     return f"{listing(names)}: at random, by the seeds given." if names else ""
 
 
-@_fact("#methods")
+@_fact("#methods", lacks=_of_elsewhere("choice of the final weights of"))
 def selection(results: Results) -> str:
     """Say which weights were used, and how a grid search chose."""
     study, said = results.study, []
@@ -435,35 +565,51 @@ def selection(results: Results) -> str:
     return " ".join(said)
 
 
-@_fact("#methods")
+@_fact("#methods", lacks=_of_elsewhere("prediction and post-processing by"))
 def prediction(results: Results) -> str:
     """Return the methods text on prediction and post-processing."""
     return _methods(results, "Prediction")
 
 
-@_fact("#methods", "tables/values.csv")
+@_fact("#methods", "tables/values.csv", lacks=_of_elsewhere("whether an ensemble is behind"))
 def ensembling(results: Results) -> str:
-    """Say how several predictions of a case count, of models that predicted here."""
-    study = results.study
-    if not study.trains:
-        return ""
-    several = any(len(study.models[name].seeds) > 1 for name in _trained(results))
+    """Say which models are ensembles, and how several predictions of a case count, of models that predicted here."""
+    study, look = results.study, results.look
+    names = _trained(results)
+    ensembles = {
+        name: study.models[name].members
+        for name in look.models
+        if isinstance(study.models[name], EnsembleModel)
+    }
+    said = [
+        f"{look.model(name)} is an ensemble of {listing(list(map(look.model, members)))}."
+        for name, members in ensembles.items()
+    ]
+    if not names:
+        return " ".join(said)
+    who = f"{listing(list(map(look.model, names)))}: n" if len(names) < len(look.models) else "N"
+    several = any(len(study.models[name].seeds) > 1 for name in names)
     by_folds = len(study.folds) > 1 and any(
         study.datasets[name].role == "test" for name in study.tested_datasets
     )
     if not several and not by_folds:
-        return "No ensemble of folds or seeds: each tested case is predicted by one training of a model."
-    what = listing([*(["seeds"] if several else []), *(["folds"] if by_folds else [])])
-    return f"No ensemble of {what}: a case's measurements are averaged over the {what} that predicted it."
+        told = "o ensemble of folds or seeds: each tested case is predicted by one training of a model."
+    else:
+        what = listing([*(["seeds"] if several else []), *(["folds"] if by_folds else [])])
+        told = f"o ensemble of {what}: a case's measurements are averaged over the {what} that predicted it."
+    return " ".join([*said, f"{who}{told}"])
 
 
-@_fact("#methods", "#provenance", "requirements.lock", "provenance.json")
+@_fact(
+    *("#methods", "#provenance", "requirements.lock", "provenance.json"),
+    lacks=_of_elsewhere("software of"),
+)
 def software(results: Results) -> str:
     """Return the methods text on software, versions, devices and seeds."""
     return _methods(results, "Software")
 
 
-@_fact("#provenance")
+@_fact("#provenance", lacks=_of_elsewhere("time and memory of"))
 def cost(results: Results) -> str:
     """Sum up the measured time and memory of all jobs, and the networks' sizes."""
     times = provenance.run_times(results.benchmarks()) if len(results.benchmarks()) else []
@@ -484,7 +630,26 @@ def metrics(results: Results) -> str:
     return f"On the image's own grid, in millimetres: {listing(measured)}."
 
 
-@_fact("#methods")
+def _reasons(results: Results) -> str:
+    """Name the metrics that are tested or lead the report, and of which no reason is on record."""
+    study = results.study
+    chosen = [
+        *chosen_metrics(study.statistics.metrics, study),
+        *chosen_metrics(study.publish.metrics, study),
+    ]
+    bare = {one.name: one.axis for one in chosen if not _has_reason(results, one.name)}
+    return f"why {listing(list(bare.values()))}" if bare else ""
+
+
+def _has_reason(results: Results, name: str) -> bool:
+    """Tell whether a reason is given for a metric, by its name or, of surface distances at a tolerance, by that of all."""
+    return any(
+        name == known or (known == "nsd" and name.startswith("nsd_"))
+        for known in results.study.metrics.reasons
+    )
+
+
+@_fact("#methods", lacks=_reasons)
 def metric_reasons(results: Results) -> str:
     """Repeat the reasons by which metrics were chosen."""
     reasons = results.study.metrics.reasons
@@ -568,6 +733,15 @@ def comparisons(results: Results) -> str:
     return f"{count(len(table), 'comparison')}, {significant} significant after correction."
 
 
+@_fact("#data", "tables/cohort.csv")
+def characteristics(results: Results) -> str:
+    """Name what Table 1 tells of the subjects; values stand there, where few subjects with one are withheld."""
+    columns = cohort_columns(results)
+    if not columns:
+        return ""
+    return f"Table 1 describes the subjects of each dataset by {listing(columns)}."
+
+
 @_fact("#results-metrics", "tables/subgroups.csv")
 def subgroups(results: Results) -> str:
     """Name the columns by which results were split."""
@@ -613,11 +787,10 @@ def empty_references(results: Results) -> str:
 @_fact("#results-metrics", "tables/summary.csv")
 def empty_predictions(results: Results) -> str:
     """Say how predictions without a structure count."""
-    table = results.summary[results.summary["metric"] == "hd95_mm"]
+    table = results.metrics
+    empty = table[(table["metric"] == "hd95_mm") & (table["status"] == "pred_empty")]
     told = (
-        f" ({int(table['n_infinite'].sum())} such values of HD95 over subjects)"
-        if len(table)
-        else ""
+        f" ({count(len(empty), 'such value')} of HD95)" if "hd95_mm" in set(table["metric"]) else ""
     )
     return (
         "Where a structure is there and none of it is predicted, overlap is 0 and a distance is infinite: it is counted apart and "
@@ -649,30 +822,33 @@ def seeds(results: Results) -> str:
     )
 
 
-@_fact("#results")
+@_fact("#results", lacks=_joined(_training_data, _subjects))
 def internal_test(results: Results) -> str:
-    """Name the datasets that are tested by cross-validation."""
-    names = results.study.cross_validated_datasets
-    if not (names and results.study.trains):
+    """Name the datasets that are tested by cross-validation, and the models of which that is said."""
+    study = results.study
+    names, models = study.cross_validated_datasets, _here(results)
+    if not (names and models):
         return ""
-    return (
-        f"{listing(names)}: each tested case is predicted by the fold that was not trained on its subject."
-        if (results.study.splits.group_by != "case_though_it_leaks")
-        else f"{listing(names)}: cases are predicted by folds that were trained on other cases, perhaps of the same subject."
-    )
+    where = f"{listing(names)}, {listing(models)}"
+    if study.splits.group_by == "case_though_it_leaks":
+        return f"{where}: cases are predicted by folds that were trained on other cases, perhaps of the same subject."
+    unnamed = set(names) & set(without_subjects(results))
+    what = "it" if unnamed else "its subject"
+    return f"{where}: each tested case is predicted by the fold that was not trained on {what}."
 
 
-@_fact("#results")
+@_fact("#results", lacks=_training_data)
 def separate_test(results: Results) -> str:
-    """Name the datasets that no model was trained on."""
-    names = [
-        name
-        for name in results.study.tested_datasets
-        if results.study.datasets[name].role == "test"
-    ]
-    if not (names and results.study.trains):
+    """Name the datasets that are for testing only, and the models that were not trained on them."""
+    study, models = results.study, _here(results)
+    names = [name for name in study.tested_datasets if study.datasets[name].role == "test"]
+    if not (names and models and study.trains):
         return ""
-    return f"{listing(names)}: a dataset apart, on which no model was trained."
+    was = "was" if len(models) == 1 else "were"
+    return (
+        f"{listing(names)}: for testing only; {listing(models)} {was} not trained on it. That does not make it external: whether it "
+        "is, the authors say."
+    )
 
 
 @_fact("#data", "tables/cases.csv")
@@ -727,14 +903,24 @@ def lesions(results: Results) -> str:
     return "Connected components were measured one by one, as the methods text tells."
 
 
-@_fact("#data", "tables/cases.csv")
+@_fact("#data", "tables/cases.csv", lacks=_subjects)
 def dependence(results: Results) -> str:
     """Say whether subjects have several cases, and what is the unit."""
-    several = 0
-    for name in results.study.tested_datasets:
+    several, unnamed = 0, without_subjects(results)
+    known = [name for name in results.study.tested_datasets if name not in unnamed]
+    for name in known:
         subjects = [case.subject for case in results.cases(name)]
         several += sum(subjects.count(subject) > 1 for subject in set(subjects))
-    return f"{count(several, 'subject')} {'has' if several == 1 else 'have'} several cases. The unit of all tests and intervals is the subject."
+    said = [
+        f"{name}: no subject is named apart from the case, so each case is taken for a subject."
+        for name in results.study.tested_datasets
+        if name in unnamed
+    ]
+    if known:
+        said.append(
+            f"{count(several, 'subject')} {'has' if several == 1 else 'have'} several cases."
+        )
+    return f"{' '.join(said)} The unit of all tests and intervals is the subject."
 
 
 @_fact("figures/", "tables/metrics.csv")
@@ -762,6 +948,12 @@ def caveats(results: Results) -> str:
         said.append(f"Not all is done: {'; '.join(study.partial)}.")
     if study.splits.group_by == "case_though_it_leaks":
         said.append("The split leaks: models are tested on subjects that they were trained on.")
+    if unknown := _training_data(results):
+        said.append(f"It is not known here {unknown}, so tested cases may be among it.")
+    if unnamed := without_subjects(results):
+        said.append(
+            f"No subject of {listing(unnamed)} is named apart from the case: cases of one subject would be counted as several."
+        )
     if study.side_blind_models:
         names = listing([look.model(name) for name in study.side_blind_models])
         said.append(f"{names} was taught to mix up left and right.")

@@ -20,6 +20,7 @@ from segstudy.publish import provenance, redaction
 from segstudy.publish.dealing import dealing
 from segstudy.publish.look import Look
 from segstudy.publish.results import Results
+from segstudy.publish.subjects import without_subjects
 from segstudy.publish.words import listing, plain
 from segstudy.study import (
     Augmentation,
@@ -81,6 +82,7 @@ def _filled(part: str, *values) -> str:
 
 def _data(results: Results) -> str:
     study, look, datasets = results.study, results.look, []
+    unnamed = without_subjects(results)
     for dataset, settings in study.datasets.items():
         cases, problems = results.cases(dataset), results.problems(dataset)
         subjects = len({case.subject for case in cases})
@@ -94,6 +96,7 @@ def _data(results: Results) -> str:
                 "kind": "simulated " if settings.source.layout == "phantom" else "",
                 "named": [look.in_text(name) for name in look.structures],
                 "refused": len(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""}),
+                "unnamed": dataset in unnamed and len(cases) > 1,
                 "same_image": sum(case.same_image_as is not None for case in cases),
             }
         )
@@ -290,7 +293,7 @@ def _predictions(results: Results, name: str, model: PredictionsModel) -> str:
         if len(held) > 1
     ]
     apart = (
-        _leak_check(results.leak_checks(name))
+        leak_check(results.leak_checks(name))
         if model.training_splits
         else "What it was trained on is not known here."
     )
@@ -308,7 +311,7 @@ def _predictions(results: Results, name: str, model: PredictionsModel) -> str:
     )
 
 
-def _leak_check(checks: Sequence[dict[str, int]]) -> str:
+def leak_check(checks: Sequence[dict[str, int]]) -> str:
     """Say of which cases it was checked that the fold which predicted them was not trained on their subject."""
     tested, named, trained_on, known = (
         sum(check[what] for check in checks) for what in ("tested", "named", "trained_on", "known")
@@ -319,12 +322,20 @@ def _leak_check(checks: Sequence[dict[str, int]]) -> str:
             f"{by_file.capitalize()} names none of the tested cases, so whether it was trained on their subjects is not "
             "known here."
         )
-    if named == tested and known == trained_on:
+    if knows_all(checks):
         return f"By {by_file}, no subject is predicted by a fold that was trained on it."
     return (
         f"By {by_file}, none of the tested cases that it names ({named} of {tested}, over all folds) is predicted by a fold that "
         f"was trained on it, or on another case of its subject as far as subjects of training cases are known ({known} of "
         f"{trained_on}); of the others nothing can be told."
+    )
+
+
+def knows_all(checks: Sequence[dict[str, int]]) -> bool:
+    """Tell whether it was checked of every tested case that its subject was not trained on."""
+    return any(check["tested"] for check in checks) and all(
+        check["named"] == check["tested"] and check["known"] == check["trained_on"]
+        for check in checks
     )
 
 
@@ -648,6 +659,15 @@ def _statistics(results: Results) -> str:
     study, settings, tests = results.study, results.study.statistics, results.all_tests
     within, across = results.tests, results.dataset_tests
     paired, unpaired = (within[within["design"] == design] for design in ("paired", "unpaired"))
+    of_primary, primary = pandas.Series(False, index=tests.index), {}
+    if settings.primary and len(tests):
+        of_primary = tests["structure"].eq(settings.primary.structure)
+        of_primary &= tests["metric"].eq(settings.primary.metric)
+        title = metric.find(settings.primary.metric, settings.directions).title
+        primary = {
+            "name": f"{title} of {results.look.in_text(settings.primary.structure)}",
+            "tests": int(tests.loc[of_primary, "n_family"].max()) if of_primary.any() else 0,
+        }
     text = _filled(
         "statistics",
         settings,
@@ -665,8 +685,13 @@ def _statistics(results: Results) -> str:
         ],
         tests.groupby(["dataset", "dataset_b"]).ngroups,
         len(across),
-        {"rows": len(tests), "finite": int(np.isfinite(tests["p"].astype(float)).sum())},
+        {
+            "rows": len(tests),
+            "finite": int(np.isfinite(tests["p"].astype(float))[~of_primary].sum()),
+        },
         confidence(settings.alpha),
+        primary,
+        [metric.find(name, settings.directions).title for name in settings.margin],
     )
     if not settings.subgroups:
         return text

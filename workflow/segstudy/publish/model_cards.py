@@ -14,11 +14,11 @@ import pandas
 from segstudy.files import write_json, write_text
 from segstudy.metric import Metric
 from segstudy.publish import checklists, provenance
-from segstudy.publish.facts import FACTS
+from segstudy.publish.facts import FACTS, apart
 from segstudy.publish.redaction import redacted, yaml_text
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, markdown, plain
-from segstudy.study import Model, NnunetModel, UntrainedModel
+from segstudy.study import EnsembleModel, Model, NnunetModel, UntrainedModel
 from segstudy.words import confidence, count
 
 FOLDER = "model_cards"
@@ -77,7 +77,10 @@ def front_matter(results: Results, name: str) -> dict[str, Any]:
     found = [
         {
             "task": {"type": "image-segmentation", "name": _task(results)},
-            "dataset": {"name": f"{dataset} ({_tested_as(results, dataset)})", "type": dataset},
+            "dataset": {
+                "name": f"{dataset} ({_tested_as(results, dataset, name)})",
+                "type": dataset,
+            },
             "metrics": values,
         }
         for dataset in study.tested_datasets
@@ -102,9 +105,10 @@ def _task(results: Results) -> str:
     return f"Segmentation of {structures} in {results.study.modality} images"
 
 
-def _tested_as(results: Results, dataset: str) -> str:
+def _tested_as(results: Results, dataset: str, name: str) -> str:
+    """Say how a model was tested on a dataset, as far as it was trained here."""
     study = results.study
-    if not study.trains:
+    if not study.trained_on(name):
         return "tested"
     return "cross-validation" if dataset in study.cross_validated_datasets else "test only"
 
@@ -157,8 +161,13 @@ def _summary(results: Results, name: str) -> str:
     words = [
         f"{_task(results)}. One of {count(len(study.models), 'model')} of the study “{title}”."
     ]
-    if isinstance(model, UntrainedModel):
+    if isinstance(model, EnsembleModel):
+        members = listing(list(map(results.look.model, model.members)))
+        words.append(f"It is the ensemble of {members}, which were trained in this study.")
+    elif isinstance(model, UntrainedModel):
         words.append("It was not trained in this study.")
+    elif len(study.folds) * len(model.seeds) == 1:
+        words.append("It stands for one training: figures are of its one set of weights.")
     else:
         trainings = len(study.folds) * len(model.seeds)
         words.append(
@@ -180,7 +189,7 @@ def _training(results: Results, name: str) -> str:
     """Tell how a model came about, by settings and records."""
     model = results.study.models[name]
     if isinstance(model, UntrainedModel):
-        return markdown(FACTS["disjointness"].tell(results)) or "Not trained in this study."
+        return markdown(apart(results, name))
     rows = [("Network", model.network), ("Seeds", ", ".join(map(str, model.seeds)))]
     if isinstance(model, (Model, NnunetModel)):
         ran = _trained(results, name)
@@ -200,9 +209,7 @@ def _training(results: Results, name: str) -> str:
             ("Batch", f"{model.batch_size} patches"),
         ]
     lines = [f"| {what} | {text} |" for what, text in rows if text]
-    split = markdown(
-        f"{FACTS['partitions'].tell(results)} {FACTS['disjointness'].tell(results)}".strip()
-    )
+    split = markdown(f"{FACTS['partitions'].tell(results)} {apart(results, name)}".strip())
     return "\n".join(
         ["| | |", "|---|---|", *lines, "", f"{split} The methods text has all settings."]
     )
@@ -235,7 +242,9 @@ def _evaluation(results: Results, name: str) -> str:
         if lines:
             head = f"| structure | metric | mean ± SD | {level} CI of the mean | median [Q1, Q3] | n | failed |"
             table = "\n".join([head, "|---|---|---|---|---|---|---|", *lines])
-            parts.append(f"### {markdown(dataset)}, {_tested_as(results, dataset)}\n\n{table}")
+            parts.append(
+                f"### {markdown(dataset)}, {_tested_as(results, dataset, name)}\n\n{table}"
+            )
     parts.append(
         "n: subjects with a value. Mean and SD are those of the finite values, median and quartiles rank infinite as worst. Failed: "
         "scans with the worst value, or without a prediction."

@@ -3,10 +3,13 @@
 import csv
 import html
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas
 
 from segstudy.files import write_text
 from segstudy.metric import Metric
@@ -14,7 +17,9 @@ from segstudy.publish import cohort, tables, verdicts
 from segstudy.publish.latex import escaped
 from segstudy.publish.methods_files import page
 from segstudy.publish.results import Results
+from segstudy.publish.subjects import without_subjects
 from segstudy.publish.tables import Cell
+from segstudy.publish.words import listing
 from segstudy.words import confidence
 
 FOLDER = "tables"
@@ -26,6 +31,10 @@ EXACT = (
     *("mean", "sd", "ci_low", "ci_high", "median", "q1", "q3"),
 )
 """Columns of `summary.csv` that the CSV of the results has."""
+
+
+_WORDS = re.compile(r" |(?<=_)|(?<=-)(?=\w)")
+"""Where a cell can be broken into lines."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class PaperTable:
     rows
         Cells as they are printed.
     csv_head, csv_rows
-        The same with exact numbers.
+        The numbers behind it with all digits: columns of the tables of the statistics and of the cohort.
     """
 
     name: str
@@ -74,24 +83,47 @@ def paper_tables(results: Results, anonymous: bool = False) -> list[PaperTable]:
     tested = tables.test_table(results)
     if tested["rows"]:
         found.append(_tests(results, tested))
-    shown = verdicts.shown(results)
-    if shown["rows"]:
-        found.append(_of_cells(
-            "verdicts",
-            f"Verdicts on the comparisons. {shown['recorded']}",
-            f"{shown['about_p']} Differences, intervals and margins are in the metric's unit; subjects are the unit of all tests.",
-            shown["head"],
-            shown["rows"],
-        ))  # fmt: skip
+    if verdicts.shown(results)["rows"]:
+        found.append(_verdicts(results))
     return found
 
 
-def _of_cells(
-    name: str, caption: str, note: str, head: list[str], rows: list[list[Cell]]
-) -> PaperTable:
-    """Return a table whose CSV has the exact value of each cell."""
-    exact = [[cell.exact.strip() for cell in row] for row in rows]
-    return PaperTable(name, caption, note, head, rows, head, exact)
+def _verdicts(results: Results) -> PaperTable:
+    """Return the verdicts, with what each rests on: the interval, p and the margin; all else is in the CSV."""
+    shown = verdicts.shown(results)
+    level, narrow = (f"{confidence(share * results.study.statistics.alpha)} CI" for share in (1, 2))
+    kept = [
+        "Structure",
+        "Metric",
+        "A − B",
+        "Subjects",
+        "Verdict",
+        "Difference",
+        level,
+        "p adjusted",
+    ]
+    kept += ["Margin", narrow]
+    over_folds = bool(results.comparison_verdicts["p_folds"].notna().any())
+    kept += ["p over folds"] if over_folds else []
+    note = "Differences, intervals and margins are in the metric's unit; subjects are the unit of all tests."
+    note = f"{shown['about_p']} {note}" if over_folds else note
+    caption = f"Verdicts on the comparisons. {shown['recorded']}"
+    return PaperTable(
+        "verdicts", caption, note, *_kept(shown, kept), *_exact(results.comparison_verdicts)
+    )
+
+
+def _kept(shown: Mapping[str, Any], names: Sequence[str]) -> tuple[list[str], list[list[Cell]]]:
+    """Return head and rows of the columns of a report's table that are named."""
+    places = [shown["head"].index(name) for name in names if name in shown["head"]]
+    head = [shown["head"][place] for place in places]
+    return head, [[row[place] for place in places] for row in shown["rows"]]
+
+
+def _exact(table: pandas.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table of the statistics with all digits; what is not there is empty."""
+    rows = table.astype(object).where(table.notna(), "").to_numpy()
+    return list(map(str, table.columns)), [list(map(str, row)) for row in rows]
 
 
 def _cohort(results: Results, anonymous: bool) -> PaperTable:
@@ -105,7 +137,10 @@ def _cohort(results: Results, anonymous: bool) -> PaperTable:
         "IQR: from the first to the third quartile. Numbers of subjects are over subjects, whose scans are averaged; voxel sizes "
         "and volumes over scans, volumes where the structure is there."
     )
-    return _of_cells("cohort", "The cohort.", note, ["Property", *shown["heads"]], rows)
+    if unnamed := without_subjects(results):
+        note += f" In {listing(unnamed)}, no subject is named apart from the case: each case is taken for a subject."
+    exact = _exact(cohort.cohort_rows(results, anonymous))
+    return PaperTable("cohort", "The cohort.", note, ["Property", *shown["heads"]], rows, *exact)
 
 
 def _results(results: Results, main: dict[str, Any]) -> PaperTable:
@@ -185,23 +220,15 @@ def _tests(results: Results, tested: dict[str, Any]) -> PaperTable:
         "Difference",
         f"{level} CI",
         "p adjusted",
-        "Verdict",
+        "By the test",
     ]
-    places = [tested["head"].index(name) for name in kept if name in tested["head"]]
-    rows = [[row[place] for place in places] for row in tested["rows"]]
     note = (
         "Differences and intervals are in the metric's unit; the subject is the unit of all tests. p is adjusted over all tests of "
         "its family, and the interval is that of the test by itself. Bold: significant after correction."
     )
-    table = _of_cells(
-        "tests",
-        "Comparisons of the models.",
-        note,
-        [tested["head"][place] for place in places],
-        rows,
-    )
-    exact = [[cell.exact for cell in row] for row in tested["rows"]]
-    return PaperTable(**{**vars(table), "csv_head": tested["head"], "csv_rows": exact})
+    head, rows = _kept(tested, kept)
+    caption = "Comparisons of the models."
+    return PaperTable("tests", caption, note, head, rows, *_exact(results.all_tests))
 
 
 # --- formats ------------------------------------------------------------------------------------
@@ -225,27 +252,65 @@ def _numbers(table: PaperTable) -> list[bool]:
 
 
 def as_latex(table: PaperTable) -> str:
-    """Write the table as LaTeX, for a preamble with booktabs and longtable."""
-    columns = "".join("r" if number else "l" for number in _numbers(table))
+    """Write the table as LaTeX, for a preamble with array, booktabs and longtable.
+
+    Where it is wider than a page, all columns get a width, in which cells are broken into lines.
+    """
+    columns, size = _columns(table)
     head = f"{_latex_row([Cell(name) for name in table.head])}\n\\midrule"
     body = "\n".join(map(_latex_row, table.rows))
     caption = f"\\caption{{{escaped(table.caption)}}}\n\\label{{tab:{table.name}}}"
     note = escaped(table.note)
-    lead = f"% \\usepackage{{booktabs{',longtable' if len(table.rows) > ON_ONE_PAGE else ''}}} in the preamble\n"
+    packages = ["array"] * (">" in columns) + ["booktabs"]
+    packages += ["longtable"] * (len(table.rows) > ON_ONE_PAGE)
+    lead = f"% \\usepackage{{{','.join(packages)}}} in the preamble\n"
     if len(table.rows) > ON_ONE_PAGE:
         return (
-            f"{lead}{{\\footnotesize\n\\begin{{longtable}}{{@{{}}{columns}@{{}}}}\n{caption}\\\\\n\\toprule\n{head}\n\\endfirsthead\n"
+            f"{lead}{{{size}\n\\begin{{longtable}}{{@{{}}{columns}@{{}}}}\n{caption}\\\\\n\\toprule\n{head}\n\\endfirsthead\n"
             f"\\toprule\n{head}\n\\endhead\n{body}\n\\bottomrule\n\\end{{longtable}}\n\\noindent {note}\\par}}\n"
         )
     return (
-        f"{lead}\\begin{{table}}\n\\centering\n{caption}\n\\footnotesize\n\\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n\\toprule\n{head}\n"
+        f"{lead}\\begin{{table}}\n\\centering\n{caption}\n{size}\n\\begin{{tabular}}{{@{{}}{columns}@{{}}}}\n\\toprule\n{head}\n"
         f"{body}\n\\bottomrule\n\\end{{tabular}}\n\n\\smallskip\n\\raggedright\\footnotesize {note}\n\\end{{table}}\n"
     )
 
 
+PAGE_PT, GAP_PT, NARROW_PT, SIGN_PT = 340.0, 12.0, 5.0, 4.3
+"""Width of the text of a page, of the gap between columns as it is and as it is made for a wide table, and of a sign at 8 pt."""
+
+
+def _columns(table: PaperTable) -> tuple[str, str]:
+    """Return the columns of a table as LaTeX names them, and its size of type with the gaps between columns."""
+    numbers = _numbers(table)
+    columns = list(
+        zip(table.head, *([cell.text for cell in row] for row in table.rows), strict=True)
+    )
+    whole = [max(map(len, cells)) for cells in columns]
+    if sum(whole) * SIGN_PT + (len(columns) - 1) * GAP_PT <= PAGE_PT:
+        return "".join("r" if number else "l" for number in numbers), "\\footnotesize"
+    # A column is never narrower than its longest word; the rest of the page goes to those with more to say.
+    least = [
+        1 + max(len(word) for cell in cells for word in _WORDS.split(cell)) for cells in columns
+    ]
+    more = [max(full - word, 0) ** 0.5 for full, word in zip(whole, least, strict=True)]
+    room = (PAGE_PT - (len(columns) - 1) * NARROW_PT) / SIGN_PT - sum(least)
+    share = max(room, 0.0) / (sum(more) or 1.0)
+    widths = [word + share * part for word, part in zip(least, more, strict=True)]
+    gaps = (len(columns) - 1) * NARROW_PT / PAGE_PT / len(columns)
+    parts = [
+        f">{{\\ragged{'left' if number else 'right'}\\arraybackslash}}p{{{width / sum(widths) * 0.99 - gaps:.3f}\\textwidth}}"
+        for width, number in zip(widths, numbers, strict=True)
+    ]
+    size = "\\footnotesize" if room >= 0 else "\\scriptsize"
+    return "".join(parts), f"{size}\\setlength{{\\tabcolsep}}{{{NARROW_PT / 2:g}pt}}"
+
+
 def _latex_row(cells: Sequence[Cell]) -> str:
+    # A long name may be broken after an underscore, which LaTeX would not do.
+    written = [escaped(cell.text).replace(r"\_", r"\_\allowbreak{}") for cell in cells]
     texts = [
-        f"\\textbf{{{escaped(cell.text)}}}" if cell.best else escaped(cell.text) for cell in cells
+        f"\\textbf{{{text}}}" if cell.best else text
+        for cell, text in zip(cells, written, strict=True)
     ]
     # A row that begins with a bracket would be read as an option of the one before.
     row = " & ".join(texts)

@@ -230,10 +230,8 @@ def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
 
 def seeds(study: Study, look: Look | None = None) -> list[tuple[str, str]]:
     """List the seed of everything that is drawn at random, by the study's own names or, with a look, as it is shown."""
-    drawn = [
-        ("folds", str(study.splits.seed)),
-        ("swaps and resamples", str(study.statistics.seed)),
-    ]
+    drawn = [("folds", str(study.splits.seed))] if study.cross_validated_datasets else []
+    drawn.append(("swaps and resamples", str(study.statistics.seed)))
     for name, settings in study.datasets.items():
         if settings.source.layout == "phantom":
             drawn.append((f"phantom {name}", str(settings.source.seed)))

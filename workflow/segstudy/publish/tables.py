@@ -368,7 +368,7 @@ def test_table(results: Results) -> dict:
     several = len(results.study.tested_datasets) > 1
     level = f"{confidence(results.study.statistics.alpha)} CI"
     head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "p"]
-    head += ["p adjusted", "CI, all tests", "Verdict", "Effect", "A better for", "Remark"]
+    head += ["p adjusted", "CI, all tests", "By the test", "Effect", "A better for", "Remark"]
     rows = []
     marked = significant(table) if len(table) else pandas.Series(dtype=bool)
     for index, row in table.iterrows():

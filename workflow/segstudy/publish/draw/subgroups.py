@@ -53,8 +53,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     interval = f"{level} interval of the {'median by order statistics' if ranked else 'mean'}"
     caption = (
         f"Each model's {'median' if ranked else 'mean'} {shown_metric.title} on {figure.dataset} by groups of subjects, with the "
-        f"{interval}; n: subjects of a group with a value. Filled: the groups of that column differ for the model and structure (p "
-        f"adjusted by Holm's method over all subgroup tests ≤ {study.statistics.alpha:g}); open: no difference can be told."
+        f"{interval}; n: subjects of a group with a value. {_told_of_tests(results, figure)}"
     )
     if ranked:
         caption += (
@@ -83,15 +82,33 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(layout.figure, title, caption, alt, table[kept])
 
 
-def _differing(results: Results, figure: Figure) -> set[tuple[str, str, str]]:
-    """Return the (column, structure, model) whose groups differ by the adjusted p."""
+def _told_of_tests(results: Results, figure: Figure) -> str:
+    """Say what filled and open markers stand for, and what was not tested."""
+    of_groups = _of_groups(results, figure)
+    tested = of_groups["test"].fillna("").ne("")
+    if not tested.any():
+        return f"No difference between groups in {figure.metric.title} was tested; all markers are open."
+    untested = "" if tested.all() else ", or nothing was tested, as the table of the tests says"
+    return (
+        "Filled: the groups of that column differ for the model and structure (p adjusted by Holm's method over all subgroup tests "
+        f"≤ {results.study.statistics.alpha:g}); open: no difference can be told{untested}."
+    )
+
+
+def _of_groups(results: Results, figure: Figure) -> pandas.DataFrame:
+    """Return the comparisons of all groups of a column in the figure's metric."""
     tests = results.subgroup_tests
-    tests = tests[
+    return tests[
         (tests["dataset"] == figure.dataset)
         & (tests["metric"] == figure.metric.name)
         & (tests["comparison"] == "groups")
-        & tests["significant"].astype(str).eq("True")
     ]
+
+
+def _differing(results: Results, figure: Figure) -> set[tuple[str, str, str]]:
+    """Return the (column, structure, model) whose groups differ by the adjusted p."""
+    tests = _of_groups(results, figure)
+    tests = tests[tests["significant"].astype(str).eq("True")]
     return set(tests[["column", "structure", "model"]].itertuples(index=False, name=None))
 
 
