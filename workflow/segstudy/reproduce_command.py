@@ -95,9 +95,13 @@ def run(options: Namespace) -> None:
     if options.cores is not None and options.cores < 1:
         raise InputError(f"--cores: {options.cores}; expected 1 or more")
     with tempfile.TemporaryDirectory(prefix="segstudy-") as folder:
-        package = opened(options.package, Path(folder))
-        rerun = _planned(package, options)
-        print("\n".join(_shown(rerun)), flush=True)
+        try:
+            package = opened(options.package, Path(folder))
+            rerun = _planned(package, options)
+        except InputError as error:  # tells of the zip, not of a folder that is gone
+            text = str(error).replace(f"{folder}{os.sep}", f"{options.package}: ")
+            raise InputError("\n".join(map(_on_a_line, text.split("\n")))) from None
+        print("\n".join(map(_on_a_line, _shown(rerun))), flush=True)
         _refuse(rerun, options)
         if options.dry_run:
             return
@@ -194,6 +198,11 @@ def _shown(rerun: _Rerun) -> list[str]:
     return [*lines, *shown, *more]
 
 
+def _on_a_line(text: str) -> str:
+    """Write what a package says with its control characters as codes, so that no text of it can forge or hide a line."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def _limits(package: Package) -> list[str]:
     """Say what cannot be told of a package whose cases have numbers for names."""
     if not package.is_anonymous:
@@ -239,13 +248,15 @@ def _refuse(rerun: _Rerun, options: Namespace) -> None:
                 "which then goes on"
             )
     if lines and options.dry_run:
-        print("\n".join(f"{'to do:':<11}{line}" for line in lines))
+        print("\n".join(_on_a_line(f"{'to do:':<11}{line}") for line in lines))
     elif lines:
-        raise InputError("\n".join(lines))
+        raise InputError("\n".join(map(_on_a_line, lines)))
 
 
 def _agreed() -> bool:
     print("Run it? [y/N] ", end="", flush=True)
+    if sys.stdin is None:  # closed: nobody can answer
+        return False
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -334,7 +345,7 @@ def _compare(rerun: _Rerun) -> bool:
     same = [one for one in found if one.verdict == SAME]
     for one in found:
         if one.verdict != SAME:
-            print(one.sentence)
+            print(_on_a_line(one.sentence))
     tables = len({one.table for one in found})
     print(
         f"{len(same)} of {count(tables, 'table')} are the same to the byte ({rerun.output / COMPARISON})."

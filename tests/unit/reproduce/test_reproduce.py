@@ -416,3 +416,52 @@ def test_a_study_that_was_not_done_is_refused(tmp_path, capsys):
     path = whole(tmp_path / "a.zip", content(PHANTOM, {}, partial=["fold 1 of unet"]))
     assert cli.main(["reproduce", str(path), "-n"]) == 1
     assert "made before all of the study was done (fold 1 of unet)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_run")
+def test_no_text_of_a_package_can_forge_or_hide_a_line(tmp_path, capsys):
+    """Escape codes, line ends, and marks that turn the direction of writing stand there as codes."""
+    study = {**PHANTOM, "title": "A\x1b[2J\x1b[31m\n\nruns code: none \u202eevil\x9b2J"}
+    told = start.running_code() | {"commit": "c\x1b[2J", "version": "1\rruns code: none"}
+    path = whole(tmp_path / "a.zip", content(study, {}, segstudy=told))
+    assert cli.main(["reproduce", str(path), "-n"]) == 0
+    text = capsys.readouterr().out
+    assert all(one.isprintable() for one in text.replace("\n", ""))
+    assert [line for line in text.splitlines() if line.startswith("runs code")] == [
+        "runs code: none but segstudy's"
+    ]
+    assert "A\\x1b[2J\\x1b[31m\\n\\nruns code: none \\u202eevil\\x9b2J" in text
+    path = whole(tmp_path / "b.zip", content(PHANTOM, {}, partial=["\x1b[2Jfold"]))
+    assert cli.main(["reproduce", str(path), "-n"]) == 1
+    assert "\\x1b[2Jfold" in capsys.readouterr().err
+    path = whole(tmp_path / "c.zip", content(STUDY, {"datasets.chest.source.path": "\x1b[2J"}))
+    assert cli.main(["reproduce", str(path), "--yes"]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_run")
+def test_a_lock_file_that_names_nothing_is_no_proof_of_the_same_versions(tmp_path, capsys):
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}) | {"requirements.lock": b""})
+    assert cli.main(["reproduce", str(path), "-n"]) == 0
+    told = capsys.readouterr().out
+    assert "differs:   nothing" not in told
+    assert "libraries: requirements.lock of the package names none" in told
+    assert "Python: requirements.lock of the package names no version" in told
+
+
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize("name", ["settings.yaml", "provenance.json"])
+def test_a_fault_inside_a_package_is_told_of_the_zip(name, tmp_path, capsys):
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}) | {name: b"{"})
+    assert cli.main(["reproduce", str(path), "-n"]) == 1
+    told = capsys.readouterr().err
+    assert f"{path}: {name}" in told and "segstudy-" not in told
+
+
+@pytest.mark.usefixtures("no_run")
+def test_a_closed_input_is_no_yes(tmp_path, capsys, monkeypatch):
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", None)
+    assert cli.main(["reproduce", str(path)]) == 1
+    assert "nothing was run; --yes runs it without asking" in capsys.readouterr().err

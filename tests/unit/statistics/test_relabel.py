@@ -108,3 +108,23 @@ def test_p_and_interval_agree(a, b, alpha):
         assert not low < 0 < high
     else:
         assert low <= 0 <= high
+
+
+@pytest.mark.parametrize(("sizes", "shift", "digits"), [((11, 11), 0.0, 12), ((5, 17), -2.0, 1)])
+def test_choices_that_are_set_aside_change_no_end(sizes, shift, digits, monkeypatch):
+    """The ends are those of a bisection that compares all choices at every step, to the bit, for a tenth of the work."""
+    rng = np.random.default_rng(3)
+    values = [rng.normal(shift, 1, sizes[0]), rng.normal(0, 3, sizes[1])]
+    values = [np.round(side, digits) for side in values]
+    compared = []
+    welch = tested._welch
+    monkeypatch.setattr(
+        tested, "_welch", lambda *sums: compared.append(len(sums[0][1])) or welch(*sums)
+    )
+    levels = (0.05, 0.05 / 180)
+    test = single(*values)
+    found, few = [test.interval(level) for level in levels], sum(compared)
+    monkeypatch.setattr(tested, "_FEW", np.inf)
+    compared.clear()
+    assert found == [single(*values).interval(level) for level in levels]
+    assert few < sum(compared) / 10

@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.groups import grouped
+from segstudy.statistics import relabel as tested
 from segstudy.statistics.completion import completed
 from segstudy.statistics.omnibus import Between, Within, assignments
 from segstudy.statistics.relabel import relabel
@@ -183,6 +184,21 @@ def test_one_family_over_columns_models_structures_and_metrics():
     assert len(pairs) == 12 and set(pairs["n_family"]) == {12}
     merged = pairs.merge(groups, on=["column", "model", "structure"], suffixes=("", "_groups"))
     assert (merged["p_adjusted"] >= merged["p_adjusted_groups"]).all()
+
+
+def test_choices_are_drawn_once_for_groups_of_the_same_sizes_and_progress_is_told(caplog):
+    """Two models and six columns of unlike sizes, more than are kept: tests are taken by size."""
+    caplog.set_level("INFO")
+    cells = {
+        f"below_{size}": ["low" if place < size else "high" for place in range(20)]
+        for size in range(5, 11)
+    }
+    tested.groups.cache_clear()
+    runs = of_models(sample(20, a=0.0, b=0.0))
+    _, tests = tables(runs, cells, subgroups=list(cells))
+    assert len(tests) == 12 and tests["p_adjusted"].notna().all()
+    assert tested.groups.cache_info().misses == 6
+    assert "comparisons of all groups of a column: 12 done" in caplog.text
 
 
 def test_a_subject_in_several_groups_is_left_out_or_compared_with_itself():

@@ -41,9 +41,17 @@ def of_versions(lock: Path) -> list[str]:
     found = []
     if first.startswith("# Python ") and python != platform.python_version():
         found.append(f"Python: {python} made it, {platform.python_version()} is here")
+    if not pinned(lock):
+        found.append(
+            f"libraries: {lock.name} of the package names none, so their versions cannot be compared"
+        )
+    if not first.startswith("# Python "):
+        found.append(
+            f"Python: {lock.name} of the package names no version of it, so it cannot be compared"
+        )
     for line in lines:
-        if pinned := _PINNED.fullmatch(line.strip()):
-            name, version = pinned.groups()
+        if one := _PINNED.fullmatch(line.strip()):
+            name, version = one.groups()
             try:
                 here = metadata.version(name).partition("+")[0]
             except metadata.PackageNotFoundError:
@@ -56,7 +64,8 @@ def of_versions(lock: Path) -> list[str]:
 def pinned(lock: Path) -> int:
     """Count the libraries of a `requirements.lock`."""
     return sum(
-        bool(_PINNED.fullmatch(line.strip())) for line in lock.read_text("utf-8").splitlines()
+        bool(_PINNED.fullmatch(line.strip()))
+        for line in lock.read_text("utf-8", "replace").splitlines()
     )
 
 

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
-from math import factorial, prod
 
 import numpy as np
 from scipy import stats
 
 from segstudy.statistics.intervals import ROUNDING
-from segstudy.statistics.relabel import ALL_CHOICES_UP_TO
+from segstudy.statistics.relabel import number_of_choices
 from segstudy.statistics.swap import RANDOM_SIGNS, subject_means
 
 _ROWS = 10_000  # choices at a time, which bounds the memory
@@ -28,7 +27,7 @@ _ROWS = 10_000  # choices at a time, which bounds the memory
 def assignments(sizes: tuple[int, ...], seed: int) -> np.ndarray:
     """Return choices of every subject's group (choice, subject), int8; the first is that of the data, in order.
 
-    All distinct choices where there are at most `ALL_CHOICES_UP_TO`, else random ones.
+    All distinct choices where there are at most `relabel.ALL_CHOICES_UP_TO`, else random ones.
 
     Parameters
     ----------
@@ -37,13 +36,17 @@ def assignments(sizes: tuple[int, ...], seed: int) -> np.ndarray:
     seed
         Of random choices.
     """
-    observed = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes)
-    if factorial(sum(sizes)) // prod(map(factorial, sizes)) <= ALL_CHOICES_UP_TO:
+    observed = _of_data(sizes)
+    if number_of_choices(sizes) < RANDOM_SIGNS:
         chosen = _all_choices(sizes, np.zeros(sum(sizes), np.int8), list(range(sum(sizes))), 0)
         return np.array(list(chosen))
     random = np.random.default_rng([seed, *sizes])
     repeated = np.tile(observed, (RANDOM_SIGNS - 1, 1))
     return np.concatenate([observed[None], random.permuted(repeated, axis=1)])
+
+
+def _of_data(sizes: tuple[int, ...]) -> np.ndarray:
+    return np.repeat(np.arange(len(sizes), dtype=np.int8), sizes)
 
 
 def _all_choices(
@@ -93,7 +96,7 @@ class Between:
     @property
     def smallest_p(self) -> float:
         """Return a bound below p by the number of choices."""
-        return 1 / len(assignments(self.sizes, self.seed))
+        return 1 / number_of_choices(self.sizes)
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -105,7 +108,7 @@ class Between:
     @property
     def statistic(self) -> float:
         """Return the statistic of the data."""
-        return float(self._statistics(assignments(self.sizes, self.seed)[:1])[0])
+        return float(self._statistics(_of_data(self.sizes)[None])[0])
 
     @cached_property
     def p(self) -> float:

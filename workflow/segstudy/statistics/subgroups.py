@@ -4,7 +4,7 @@ A model is tested against itself in another group; whether a model is better tha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.groups import FEW, FEWEST_TESTED, Grouping, grouped
 from segstudy.level import fewest_subjects
-from segstudy.log import log
+from segstudy.log import log, progress
 from segstudy.participants import of_cases, read_all
 from segstudy.statistics import multiple_testing, summary
 from segstudy.statistics.comparisons import Test
@@ -82,11 +82,20 @@ class _Compared:
         None where nothing is tested.
     remarks
         On the test and its data.
+    sizes
+        Subjects of each group; tests of the same sizes have the same choices of labels.
+    other
+        The test where missing predictions are taken the other way.
+    leaning
+        A number with the sign of the estimate.
     """
 
     row: dict
     test: Test | Between | Within | None = None
     remarks: list[str] = field(default_factory=list)
+    sizes: tuple[int, ...] = ()
+    other: Test | Between | Within | None = None
+    leaning: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -279,8 +288,7 @@ def _comparisons(tested: pd.DataFrame, grouping: Grouping, settings: Statistics)
             one.row |= labels
             other = beside.get(_pair(one))
             if other:
-                p = float(other.test.p) if other.test else NAN
-                one.row |= {"other_p": p, "other_estimate": _estimate(other.test)}
+                one.other = other.test
         compared += found
     return compared
 
@@ -381,13 +389,13 @@ def _between(
 ) -> _Compared:
     """Compare groups of different subjects."""
     scans = scans[scans["group"].isin(names)]
-    compared = _Compared(_start(comparison, names, scans, "between"))
     place = {name: number for number, name in enumerate(names)}
     ordered = scans.assign(place=scans["group"].map(place)).sort_values(
         ["place", "subject", "case"], kind="stable"
     )
     number, _ = pd.factorize(ordered["subject"])
     sizes = tuple(int(size) for size in ordered.groupby("place")["subject"].nunique())
+    compared = _Compared(_start(comparison, names, scans, "between"), sizes=sizes)
     sample = ordered["compared"].to_numpy(float)
     if len(set(sample)) == 1:
         compared.remarks.append("all values are equal: not tested")
@@ -408,6 +416,7 @@ def _within(
     compared = _Compared(_start(comparison, names, scans, "within"))
     means = scans.groupby(["subject", "group"])["compared"].mean().unstack().reindex(columns=names)
     values = means.to_numpy(float)
+    compared.sizes = (len(values),) * len(names)
     if len(values) < fewest_subjects(settings.alpha):
         compared.remarks.append(
             f"{count(len(values), 'subject')} with scans in {'both' if len(names) == 2 else 'all'} groups: not tested"
@@ -435,26 +444,43 @@ def _judge(family: list[_Compared], settings: Statistics) -> None:
         if getattr(compared.test, "smallest_p", 0.0) > settings.alpha:
             compared.remarks.append("too few subjects for any p as small as alpha: cannot be told")
     members = [one for one in tested if getattr(one.test, "smallest_p", 0.0) <= settings.alpha]
-    tests = [compared.test for compared in members]
-    adjusted = multiple_testing.by_p(
-        [float(test.p) for test in tests],
-        lambda number, level: _interval(tests[number], level),
-        "holm",
-        settings.alpha,
-    ) if tests else multiple_testing.Adjusted([], [])  # fmt: skip
-    for compared in family:
-        compared.row["n_family"] = len(members)
-    for compared in tested:
-        test, p = compared.test, float(compared.test.p)
-        low, high = _agreeing(test, _interval(test, settings.alpha), p, settings)
+    # Holm's steps need every p, and Bonferroni's level the number of tests alone. In the order of sizes, choices of
+    # labels, which take long to draw and much memory, are drawn once.
+    levels = {settings.alpha, settings.alpha / max(1, len(members))}
+    intervals: dict[int, dict[float, Interval]] = {}
+    in_order = sorted(tested, key=lambda one: one.sizes)
+    words = {"groups": "comparisons of all groups of a column", "pair": "comparisons of two groups"}
+    for compared in progress(in_order, words[family[0].row["comparison"]]) if tested else ():
+        test = replace(compared.test)  # a copy, so that the sums of all choices do not stay
+        estimate = _estimate(test)
+        compared.leaning = (
+            estimate if estimate == estimate and estimate else getattr(test, "t", 0.0)
+        )
+        intervals[id(compared)] = {level: _interval(test, level) for level in levels}
+        p = float(test.p)
+        low, high = _agreeing(compared, intervals[id(compared)][settings.alpha], p, settings)
         compared.row |= {
-            "test": test.name, "p": p, "statistic": float(test.statistic), "estimate": _estimate(test),
+            "test": test.name, "p": p, "statistic": float(test.statistic), "estimate": estimate,
             "estimate_name": getattr(test, "estimate_name", ""), "ci_low": low, "ci_high": high,
             "effect_size": float(getattr(test, "effect_size", NAN)),
             "effect_name": getattr(test, "effect_name", ""), "significant": False,
         }  # fmt: skip
+    for compared in sorted(family, key=lambda one: one.sizes):
+        if compared.other is not None:
+            p, estimate = float(compared.other.p), _estimate(compared.other)
+            compared.row |= {"other_p": p, "other_estimate": estimate}
+    for compared in family:
+        compared.row["n_family"] = len(members)
+    if not members:
+        return
+    adjusted = multiple_testing.by_p(
+        [compared.row["p"] for compared in members],
+        lambda number, level: intervals[id(members[number])][level],
+        "holm",
+        settings.alpha,
+    )
     for compared, p, interval in zip(members, adjusted.p, adjusted.intervals, strict=True):
-        low, high = _agreeing(compared.test, interval, float(p), settings)
+        low, high = _agreeing(compared, interval, float(p), settings)
         compared.row |= {
             "p_adjusted": float(p), "ci_low_adjusted": low, "ci_high_adjusted": high,
             "significant": bool(significant(p, settings.alpha)),
@@ -466,13 +492,9 @@ def _interval(test: Test | Between | Within, level: float) -> Interval:
     return (NAN, NAN) if isinstance(test, Between | Within) else test.interval(level)
 
 
-def _agreeing(
-    test: Test | Between | Within, interval: Interval, p: float, settings: Statistics
-) -> Interval:
+def _agreeing(compared: _Compared, interval: Interval, p: float, settings: Statistics) -> Interval:
     """Move an end so that 0 lies outside exactly where p is at most alpha."""
-    estimate = _estimate(test)
-    leaning = estimate if estimate == estimate and estimate else getattr(test, "t", 0.0)
-    return multiple_testing.agreeing(interval, p, settings.alpha, leaning)
+    return multiple_testing.agreeing(interval, p, settings.alpha, compared.leaning)
 
 
 def _not_below_their_groups(compared: list[_Compared], settings: Statistics) -> None:
@@ -489,7 +511,7 @@ def _not_below_their_groups(compared: list[_Compared], settings: Statistics) -> 
         above = of_groups[tuple(one.row[name] for name in names)]
         p = max(one.row["p_adjusted"], above) if above == above else 1.0
         ends = (one.row["ci_low_adjusted"], one.row["ci_high_adjusted"])
-        low, high = _agreeing(one.test, ends, p, settings)
+        low, high = _agreeing(one, ends, p, settings)
         one.row |= {
             "p_adjusted": p, "ci_low_adjusted": low, "ci_high_adjusted": high,
             "significant": bool(significant(p, settings.alpha)),
