@@ -32,9 +32,14 @@ def label_files(folder: Path) -> dict[str, Path]:
 def is_one_image(folder: Path, other: str) -> bool:
     """Tell whether a folder holds one label map: a DICOM object alone, or a stack of pictures.
 
-    other: name of the label map that it is compared with; a picture of this name is a case of its own.
+    other: name of the label map that it is compared with; a picture of this name is a case of its own. Tables beside, such as
+    `segstudy infer` writes, do not count.
     """
-    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    inside = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and path.suffix.lower() not in (".csv", ".json", ".tsv")
+    ]
     if len(inside) == 1 and is_dicom(inside[0]):
         return True
     return bool(inside) and all(is_picture(path) and stem(path) != other for path in inside)
