@@ -256,11 +256,14 @@ def test_data_that_are_other_missing_or_new_are_named():
         return {"dataset": "chest", "case": case, "file": file, "sha256": sha256}
 
     then = [row("a", "image", "1"), row("a", "label", "2"), row("b", "image", "3")]
-    then.append(row("a", "prediction of theirs", "9"))
+    then += [row("a", "prediction of theirs", "9"), row("b", "prediction of theirs", "8")]
     now = [row("a", "image", "1"), row("a", "label", "5"), row("c", "image", "3")]
+    now += [row("a", "prediction of theirs", "8"), row("c", "prediction of theirs", "7")]
     assert of_data(then, now) == [
         "image of b (chest) is missing",
+        "prediction of theirs of b (chest) is missing",
         "label of a (chest) is another file",
+        "prediction of theirs of a (chest) is another file",
         "image of c (chest) is not in the package",
     ]
     of_all = {"dataset": "chest", "file": "all 3 files", "sha256": "x"}
