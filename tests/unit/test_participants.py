@@ -67,6 +67,7 @@ def test_a_table_of_a_spreadsheet(tmp_path):
         'subject,"dose; mg",sex\ns1,"1;2",F\n',
         'subject\tnote\tsex\ns1\t"big" one\tF\n',  # BIDS has no quoting
         "subject\tsex\timage_quality\ns1\tF\tgood\n",  # no case table
+        "case\tsubject\tsex\timage_quality\nc1\ts1\tF\tgood\n",
     ],
 )
 def test_tables_as_programs_write_them(text, tmp_path):

@@ -93,7 +93,7 @@ def read_participants(path: Path | str, subject: str = "") -> Table:
             if not one[key]:
                 raise InputError(f"{path}: row {number}: no {key}")
         named.append((number, one))
-    is_of_files = any(name in (CASE, *FILE_COLUMNS) for name in header)
+    is_of_files = any(name in FILE_COLUMNS for name in header)
     columns = tuple(name for name in header if name and not _is_other(name, is_of_files))
     return Table(path, keys, columns, named)
 
