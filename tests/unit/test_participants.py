@@ -60,6 +60,26 @@ def test_a_table_of_a_spreadsheet(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "subject;sex;;\ns1;F;;\n",  # empty columns of a spreadsheet
+        "sep=;\nsubject;sex\ns1;F\n",
+        'subject,"dose; mg",sex\ns1,"1;2",F\n',
+        'subject\tnote\tsex\ns1\t"big" one\tF\n',  # BIDS has no quoting
+        "subject\tsex\timage_quality\ns1\tF\tgood\n",  # no case table
+        "case\tsubject\tsex\timage_quality\nc1\ts1\tF\tgood\n",
+    ],
+)
+def test_tables_as_programs_write_them(text, tmp_path):
+    (tmp_path / "people.csv").write_text(text, encoding="utf-8")
+    table = read_participants(tmp_path / "people.csv")
+    [cells] = of_cases({"c1": "s1"}, [table]).values()
+    others = {"dose; mg": "1;2", "note": '"big" one', "image_quality": "good"}
+    expected = {"sex": "F"} | {name: value for name, value in others.items() if name in text}
+    assert cells == expected
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("participant_id sex\nsub-01 F\nsub-01 M\n", "row 3: sex of case sub-01_ses-a is 'M', and 'F' in .*row 2"),

@@ -1,6 +1,7 @@
 """Study files: what is read, and what is refused in which words."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import jsonschema
@@ -497,3 +498,22 @@ def test_what_has_no_members_is_refused_with_the_reason(infer, words):
     with pytest.raises(ValidationError, match=words):
         UnetModel(network="unet", infer=infer)
     assert UnetModel(network="unet", dropout=0.2, infer={"mc_dropout": 10, "uncertainty": True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("limitations", "One scanner.", r'limitations: .*write a list: \["One scanner."\]'),
+        ("authors", "A. Author", "authors: .*write a list"),
+        ("source_dates", 2015, "source_dates: .*write it in quotes: '2015'"),
+        ("registration", date(2020, 1, 1), "registration: .*write it in quotes: '2020-01-01'"),
+        ("abstract", "   ", "abstract: .*blanks alone"),
+        ("abstract", "a\x1b[2J", r"abstract: .*control character '\\x1b'"),
+        ("limitations", ["a\x1b"], "limitations.*control character"),
+    ],
+)
+def test_texts_of_the_authors_are_texts(key, value, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        study(tmp_path, reporting={key: value})
+    several = {"abstract": "Two\nlines", "limitations": ["One", "Two"], "source_dates": "2015"}
+    assert study(tmp_path, reporting=several).reporting.source_dates == "2015"

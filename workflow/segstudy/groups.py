@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from segstudy.errors import InputError
+from segstudy.log import log
 
 MOST_GROUPS = 10
 """Groups of a column, above which it is taken for a mistake."""
@@ -17,6 +18,8 @@ FEW = 10
 """Subjects of a group below which what is said of it is uncertain."""
 FEW_VALUES = 5
 """Different numbers up to which a column that is cut by `auto` is taken by its values."""
+NOT_KNOWN = frozenset({"unknown", "none", "null", "missing", "-", "?", "."})
+"""Values, in small letters, that are likely to stand for none."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -101,7 +104,14 @@ def grouped(
                 f"statistics.subgroups: {column} has {len(names)} different values ({', '.join(names[:4])}, ...); expected at "
                 f"most {MOST_GROUPS} groups: join values in the table{hint}"
             )
+        _warn_of_likes(column, names)
         return Grouping(column, tuple(names), given, "by value")
+    with_comma = [value.strip() for value in given.values() if "," in value]
+    if with_comma and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in with_comma):
+        log.warning(
+            "%s: a comma is read as that of decimals, %s as %s; where it separates thousands, take it out of the table",
+            column, with_comma[0], f"{number(with_comma[0]):g}",
+        )  # fmt: skip
     of_subject = _subject_means(column, given, subjects)
     bounds, rule = _bounds(cut, list(of_subject.values()))
     names = _names(bounds)
@@ -110,6 +120,26 @@ def grouped(
         for key in given
     }
     return Grouping(column, names, of, rule)
+
+
+def _warn_of_likes(column: str, names: Sequence[str]) -> None:
+    """Warn of values that are groups of their own, and may be meant as one, or as none."""
+    alike: dict[str | float, list[str]] = {}
+    for name in names:
+        value = number(name)
+        alike.setdefault(name.casefold() if value is None else value, []).append(name)
+    for several in alike.values():
+        if len(several) > 1:
+            log.warning(
+                "%s: %s are different groups, though they differ only in how they are written; write one of them in the table "
+                "if one is meant",
+                column, " and ".join(map(repr, several)),
+            )  # fmt: skip
+    for name in names:
+        if name.casefold() in NOT_KNOWN:
+            log.warning(
+                "%s: %r is a group of its own; write n/a in the table if it stands for no value", column, name
+            )  # fmt: skip
 
 
 def _subject_means(

@@ -66,7 +66,8 @@ def read_participants(path: Path | str, subject: str = "") -> Table:
     path = Path(path)
     cells = _cells(path)
     (_, header), *rows = cells
-    twice = next((name for name in header if header.count(name) > 1), None)
+    # Spreadsheets write empty columns without a name.
+    twice = next((name for name in header if name and header.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{path}: row 1: the column {twice!r} stands twice")
     of_subject = next((name for name in SUBJECTS if name in header), "")
@@ -92,7 +93,8 @@ def read_participants(path: Path | str, subject: str = "") -> Table:
             if not one[key]:
                 raise InputError(f"{path}: row {number}: no {key}")
         named.append((number, one))
-    columns = tuple(name for name in header if name and not _is_other(name))
+    is_of_files = any(name in FILE_COLUMNS for name in header)
+    columns = tuple(name for name in header if name and not _is_other(name, is_of_files))
     return Table(path, keys, columns, named)
 
 
@@ -103,9 +105,11 @@ def says_something(path: Path | str) -> bool:
     return False
 
 
-def _is_other(column: str) -> bool:
-    """Tell whether a column holds names or files and nothing of the subject."""
-    of_files = any(column == one or column.startswith(f"{one}_") for one in FILE_COLUMNS)
+def _is_other(column: str, is_of_files: bool) -> bool:
+    """Tell whether a column holds names, or files as in a case table, and nothing of the subject."""
+    of_files = is_of_files and any(
+        column == one or column.startswith(f"{one}_") for one in FILE_COLUMNS
+    )
     return column in NO_COLUMNS or (of_files and not column.startswith("label_"))
 
 
@@ -119,17 +123,31 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as such") from None
-    first = text.partition("\n")[0]
-    mark = next((one for one in "\t;," if one in first), "\t")
-    reader = csv.reader(text.splitlines(), delimiter=mark, strict=True)
+    lines = text.splitlines()
+    told = re.fullmatch(r"sep=([\t;,])", lines[0]) if lines else None  # as spreadsheets write it
+    if told:
+        lines[0] = ""
+    header = re.sub(r'"[^"]*"', "", lines[bool(told)] if len(lines) > bool(told) else "")
+    mark = told[1] if told else next((one for one in "\t;," if one in header), "\t")
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        rows = _split(lines, mark, csv.QUOTE_MINIMAL)
     except csv.Error as error:
-        raise InputError(f"{path}: row {reader.line_num}: not readable ({error})") from None
+        if mark != "\t":
+            raise InputError(f"{path}: not readable ({error})") from None
+        rows = _split(lines, mark, csv.QUOTE_NONE)  # a table of BIDS knows no quoted cells
     rows = [(number, cells) for number, cells in rows if any(cells)]
     if len(rows) < 2:
         raise InputError(f"{path}: no row below the header; expected a row a subject or case")
     return rows
+
+
+def _split(lines: Sequence[str], mark: str, quoting: int) -> list[tuple[int, list[str]]]:
+    """Return number and cells of each row. Raises csv.Error, with the row, where quotes do not fit."""
+    reader = csv.reader(lines, delimiter=mark, quoting=quoting, strict=True)
+    try:
+        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise csv.Error(f"row {reader.line_num}: {error}") from None
 
 
 def bids_tables(root: Path | str) -> list[Path]:

@@ -318,7 +318,11 @@ def _check_data(rerun: _Rerun) -> None:
     package = rerun.package
     predicted = any(isinstance(model, PredictionsModel) for model in rerun.study.models.values())
     if package.is_anonymous and predicted:
-        return  # summed up with predictions that are read later: the table of checksums tells
+        # Summed up with predictions that are read later: the table of checksums tells.
+        print(
+            "Checksums of data and predictions are compared with the tables at the end.", flush=True
+        )
+        return
     with contextlib.chdir(rerun.output):
         study = read_study(SETTINGS, dict(rerun.paths) or None)
         here = data_checksums(study, rerun.results, package.is_anonymous)
@@ -327,7 +331,7 @@ def _check_data(rerun: _Rerun) -> None:
         more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
             f"the data are not those of the package: {', '.join(wrong[:_SHOWN])}{more}; tables would differ, and nothing "
-            "more was run. Give the files that were used then (--path)"
+            "more was run. Give the files that were used then (--path, --set)"
         )
     print(f"The data are those of the package: {count(len(here), 'checksum')}.", flush=True)
 

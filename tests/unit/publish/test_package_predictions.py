@@ -1,5 +1,6 @@
 """The zip of predictions that were there already, and of lesions: all that was read is on record, and no name is told."""
 
+import csv
 import hashlib
 import shutil
 from pathlib import Path
@@ -12,8 +13,9 @@ from segstudy.files import write_json, write_table
 from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.methods import methods
 from segstudy.publish.package import sought
-from segstudy.publish.package_tables import write_tables
+from segstudy.publish.package_tables import data_checksums, write_tables
 from segstudy.publish.results import Results
+from segstudy.reproduce.differences import of_data
 from segstudy.study import PredictionsModel
 
 NAMES = ["DOE_JANE_1957", "smith-john-0042", "mueller_1933_02"]
@@ -92,6 +94,25 @@ def test_every_prediction_that_was_read_has_its_checksum(delivered, tmp_path):
         assert row["sha256"] == hashlib.sha256(expected[key].read_bytes()).hexdigest()
         assert row["n_bytes"] == expected[key].stat().st_size
     assert len(data) == len(expected) + 2 * len(NAMES)  # image and label of each case
+
+
+def test_predictions_that_were_exchanged_are_told_before_any_is_read(delivered, tmp_path):
+    """Before a rerun nothing was predicted; what the package says of predictions is compared with the files all the same."""
+    write_tables(delivered, tmp_path / "then", anonymous=False)
+    with (tmp_path / "then/data.csv").open(newline="") as file:
+        then = list(csv.DictReader(file))
+    audited = shutil.copytree(delivered.root, tmp_path / "now", symlinks=True)
+    shutil.rmtree(audited / "infer")
+    assert of_data(then, data_checksums(Results(delivered.study, audited), False)) == []
+    models = delivered.study.models
+    swapped = {
+        "whole": models["whole"].model_copy(
+            update={"files": models["whole"].files.replace("{fold}", "1")}
+        )
+    }
+    study = delivered.study.model_copy(update={"models": {**models, **swapped}})
+    wrong = of_data(then, data_checksums(Results(study, audited), False))
+    assert wrong and all("prediction of whole" in one for one in wrong)
 
 
 def test_lesions_are_in_the_zip_as_they_were_measured(delivered, tmp_path):

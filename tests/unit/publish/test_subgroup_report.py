@@ -1,6 +1,7 @@
 """Subgroups in report, figure, methods and zip, and Table 1 of the cohort."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import builder
 import numpy as np
@@ -57,6 +58,24 @@ def test_table_1_of_other_columns_and_of_none(results):
     assert cohort.cohort_columns(Results(study, results.root)) == []
     study = study.model_copy(update={"publish": results.study.publish})
     assert cohort.cohort_columns(Results(study, results.root)) == ["sex", "age"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "expected"),
+    [
+        ("age", ["38", "41", "52", "60"], True),
+        ("Age", ["38", "38", "38", ""], True),
+        ("weight", ["71.5", "80", "64", "90"], True),
+        ("grade", ["1", "2", "3", "2"], False),
+        ("age", ["38", "41", "old", "60"], False),
+    ],
+)
+def test_ages_of_a_small_cohort_are_numbers_and_codes_are_none(results, column, cells, expected):
+    told = {f"c{place}": {column: cell} for place, cell in enumerate(cells)}
+    without = results.study.statistics.model_copy(update={"subgroups": {}})
+    study = results.study.model_copy(update={"statistics": without})
+    small = SimpleNamespace(study=study, participants=lambda dataset: told)
+    assert cohort._is_numeric(small, column) == expected
 
 
 def test_scans_are_counted_where_a_column_differs_between_them():

@@ -176,7 +176,9 @@ def test_paths_go_to_the_datasets_that_lack_one(study, tmp_path):
         inputs.data_folders([str(tmp_path)], study, {})
 
 
-def test_only_what_a_package_lacks_can_be_set(study, tmp_path):
+def test_only_what_a_package_lacks_can_be_set(study, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
     given = inputs.settings(["models.theirs.files=out"], LACKING)
     assert given == {"models.theirs.files": str(Path("out").absolute())}
     with pytest.raises(InputError, match=r"models\.unet\.epochs is not lacking in the package"):
@@ -256,11 +258,14 @@ def test_data_that_are_other_missing_or_new_are_named():
         return {"dataset": "chest", "case": case, "file": file, "sha256": sha256}
 
     then = [row("a", "image", "1"), row("a", "label", "2"), row("b", "image", "3")]
-    then.append(row("a", "prediction of theirs", "9"))
+    then += [row("a", "prediction of theirs", "9"), row("b", "prediction of theirs", "8")]
     now = [row("a", "image", "1"), row("a", "label", "5"), row("c", "image", "3")]
+    now += [row("a", "prediction of theirs", "8"), row("c", "prediction of theirs", "7")]
     assert of_data(then, now) == [
         "image of b (chest) is missing",
+        "prediction of theirs of b (chest) is missing",
         "label of a (chest) is another file",
+        "prediction of theirs of a (chest) is another file",
         "image of c (chest) is not in the package",
     ]
     of_all = {"dataset": "chest", "file": "all 3 files", "sha256": "x"}
@@ -465,3 +470,22 @@ def test_a_closed_input_is_no_yes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     assert cli.main(["reproduce", str(path)]) == 1
     assert "nothing was run; --yes runs it without asking" in capsys.readouterr().err
+
+
+def test_a_set_path_that_is_not_there_is_refused_before_the_yes(tmp_path):
+    for value in (f"{tmp_path}/gone", f"{tmp_path}/gone/{{case}}/a.nii.gz"):
+        with pytest.raises(
+            InputError, match=r"--set models\.theirs\.files=.*no such file or folder"
+        ):
+            inputs.settings([f"models.theirs.files={value}"], LACKING)
+    assert inputs.settings([f"models.theirs.files={tmp_path}/{{case}}_a/b.nii.gz"], LACKING)
+
+
+def test_numbers_that_are_only_written_otherwise_do_not_differ_by_0(tmp_path):
+    for folder, number in (("then", "0.10"), ("now", "0.1")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tests.csv").write_text(f"p,estimate\n1,{number}\n")
+    [found] = compared(tmp_path / "then", tmp_path / "now")
+    assert found.sentence == (
+        "tests.csv: estimate: differs as it is written, with the same numbers, in 1 row"
+    )

@@ -331,3 +331,25 @@ def test_the_command(tmp_path):
     report = (tmp_path / "out/report.md").read_text()
     assert "## Subgroups" in report
     assert "age: cut at the median of all subjects (47.5)" in report
+
+
+@pytest.mark.parametrize(
+    ("cut", "cells", "words"),
+    [
+        ("values", ["M", "m", "F", "F"], "'M' and 'm' are different groups"),
+        ("values", ["1", "1.0", "0", "0"], "'1' and '1.0' are different groups"),
+        ("values", ["A", "B", "Unknown", "-"], "'Unknown' is a group of its own; write n/a"),
+        ("median", ["1,230", "1,231", "1,232", "900"], "1,230 as 1.23; where it separates thousands"),
+        ("median", ["1,23", "1,231", "1,232", "900"], ""),
+        ("values", ["A", "B", "A", "n"], ""),
+    ],
+)  # fmt: skip
+def test_cells_that_may_mean_something_else_are_told_of(cut, cells, words, caplog):
+    keys = {("d", f"c{place}"): cell for place, cell in enumerate(cells)}
+    grouped("w", cut, keys, {key: key[1] for key in keys})
+    assert words in caplog.text and bool(words) == bool(caplog.text)
+
+
+def test_a_reserved_name_of_a_column_is_told():
+    with pytest.raises(InputError, match="split is a name of tables of cases"):
+        tables(of_models(sample(6, a=0.0)), {"sex": ["F", "M"] * 3}, subgroups=["split"])

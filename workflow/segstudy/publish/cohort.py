@@ -75,14 +75,21 @@ def cohort_rows(results: Results, anonymous: bool = False) -> pandas.DataFrame:
 
 
 def _is_numeric(results: Results, column: str) -> bool:
-    """Tell whether a column is summarised as a number: it is cut as one, or has numbers, and more than a few different ones."""
+    """Tell whether a column is summarised as a number: it is cut as one, or has numbers and is no code of a few values."""
     cut = results.study.statistics.subgroups.get(column, "auto")
     cells = {
         own.get(column, "")
         for dataset in results.study.datasets
         for own in results.participants(dataset).values()
     } - {""}
-    several = len(cells) > FEW_VALUES or cut in ("median", "tertiles") or not isinstance(cut, str)
+    # Of a small cohort, too, ages are numbers, and so is what has decimals.
+    is_measured = column.casefold() == "age" or any(set(".,") & set(cell) for cell in cells)
+    several = (
+        len(cells) > FEW_VALUES
+        or is_measured
+        or cut in ("median", "tertiles")
+        or not isinstance(cut, str)
+    )
     return is_numeric(cells) and several and cut != "values"
 
 

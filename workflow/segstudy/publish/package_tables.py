@@ -5,7 +5,7 @@ The same study gives the same tables, so that those of a rerun can be compared b
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas
@@ -118,7 +118,10 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
 
 
 def data_checksums(results: Results, anonymous: bool) -> list[dict[str, object]]:
-    """Return the rows of `data.csv` that an audit is enough for: those of the data, without predictions.
+    """Return the rows of `data.csv` once the audit is done: those of the data, and of predictions that were there already.
+
+    Which of these are tested is not known before they are read; they are there for any case. Where checksums are
+    summed up, predictions are left out.
 
     Parameters
     ----------
@@ -127,7 +130,9 @@ def data_checksums(results: Results, anonymous: bool) -> list[dict[str, object]]
     """
     rows = []
     for name in results.study.datasets:
-        table = pandas.DataFrame(_checksums(name, _data_files(results, name)))
+        cases = {case.case: case.case for case in results.cases(name)}
+        there = () if anonymous else _predicted(results, name, lambda *_, of=cases: of)
+        table = pandas.DataFrame(_checksums(name, (*_data_files(results, name), *there)))
         for row in (_whole(table) if anonymous else table).to_dict("records"):
             rows.append({"dataset": name, **row})
     return rows
@@ -210,6 +215,25 @@ def _data_files(results: Results, dataset: str) -> Iterator[tuple[str, str, Path
 
 def _delivered(results: Results, dataset: str) -> Iterator[tuple[str, str, Path]]:
     """Yield case, role and path of each prediction that was there already, once where folds share it."""
+
+    def read(model: str, fold: int, seed: int) -> dict[str, str]:
+        files = Path(results.paths.predictions(model, fold, seed, dataset)).glob("*.nii.gz")
+        # Under new names it links to the file with the case's own.
+        return {
+            name.removesuffix(".nii.gz"): own.removesuffix(".nii.gz")
+            for name, own in ((path.name, path.resolve().name) for path in sorted(files))
+        }
+
+    return _predicted(results, dataset, read)
+
+
+def _predicted(
+    results: Results, dataset: str, cases: Callable[[str, int, int], Mapping[str, str]]
+) -> Iterator[tuple[str, str, Path]]:
+    """Yield case, role and path of predictions that were there already.
+
+    cases: of a model, fold and seed: the case as it is told -> its own name.
+    """
     study, told = results.study, set()
     for name, model in study.models.items():
         if not isinstance(model, PredictionsModel):
@@ -217,21 +241,14 @@ def _delivered(results: Results, dataset: str) -> Iterator[tuple[str, str, Path]
         for fold, seed in itertools.product(study.folds, model.seeds):
             structures = study.datasets[dataset].structures
             found = prediction_files.found(model, structures, fold, seed)
-            read = Path(results.paths.predictions(name, fold, seed, dataset)).glob("*.nii.gz")
-            for path in sorted(read):
-                # Under new names it links to the file with the case's own.
-                of_case = found.get(path.resolve().name.removesuffix(".nii.gz"), {})
-                for structure, file in sorted(of_case.items()):
+            for case, own in cases(name, fold, seed).items():
+                for structure, file in sorted(found.get(own, {}).items()):
                     parts = [f"prediction of {name}", structure]
                     parts += [f"fold {fold}"] * ("{fold}" in model.files)
                     parts += [f"seed {seed}"] * ("{seed}" in model.files)
                     if (name, file) not in told:
                         told.add((name, file))
-                        yield (
-                            path.name.removesuffix(".nii.gz"),
-                            ", ".join(filter(None, parts)),
-                            file,
-                        )
+                        yield case, ", ".join(filter(None, parts)), file
 
 
 def _digest(path: Path) -> tuple[int | None, str]:

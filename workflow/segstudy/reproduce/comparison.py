@@ -42,6 +42,8 @@ class Difference:
         if not self.column:
             return f"{self.table}: {self.verdict}{self.remark and f': {self.remark}'}"
         by = "as text" if self.largest is None else f"by at most {self.largest:.3g}"
+        if self.largest == 0:
+            by = "as it is written, with the same numbers"
         return (
             f"{self.table}: {self.column}: differs {by}, in {self.rows} row{'s' * (self.rows != 1)}"
         )

@@ -75,20 +75,21 @@ def of_data(published: Iterable[Mapping[str, str]], here: Iterable[Mapping[str, 
     Parameters
     ----------
     published
-        Rows of the package's `data.csv`: dataset, case, file, sha256. Predictions that were there already are not
-        looked at, since they are read later.
+        Rows of the package's `data.csv`: dataset, case, file, sha256.
     here
-        The same of the data that were found.
+        The same of the data that were found. Predictions may be there of more cases than are tested.
     """
-    then = {
-        _of(row): row["sha256"] for row in published if not row["file"].startswith("prediction of ")
-    }
+    then = {_of(row): row["sha256"] for row in published}
     now = {_of(row): row["sha256"] for row in here}
     wrong = [f"{_words(key)} is missing" for key in then if key not in now]
     wrong += [
         f"{_words(key)} is another file" for key, one in then.items() if now.get(key, one) != one
     ]
-    return wrong + [f"{_words(key)} is not in the package" for key in now if key not in then]
+    return wrong + [
+        f"{_words(key)} is not in the package"
+        for key in now
+        if key not in then and not key[2].startswith("prediction of ")
+    ]
 
 
 def _of(row: Mapping[str, Any]) -> tuple[str, str, str]:

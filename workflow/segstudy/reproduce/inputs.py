@@ -78,6 +78,12 @@ def settings(given: Iterable[str], lacking: Mapping[str, str]) -> dict[str, str]
             )
         if key.rpartition(".")[2] not in NO_PATHS:
             value = str(Path(value).expanduser().absolute())
+            # Of a pattern, the folder above its first name that is filled in.
+            fixed, brace, _ = value.partition("{")
+            if not Path(fixed.rpartition("/")[0] or "/" if brace else fixed).exists():
+                raise InputError(
+                    f"--set {text}: no such file or folder; expected one that is there"
+                )
         found[key] = value
     return found
 

@@ -16,7 +16,7 @@ from segstudy.errors import InputError
 from segstudy.groups import FEW, FEWEST_TESTED, Grouping, grouped
 from segstudy.level import fewest_subjects
 from segstudy.log import log, progress
-from segstudy.participants import of_cases, read_all
+from segstudy.participants import NO_COLUMNS, of_cases, read_all
 from segstudy.statistics import multiple_testing, summary
 from segstudy.statistics.comparisons import Test
 from segstudy.statistics.completion import listing
@@ -211,6 +211,11 @@ def _grouping(
 ) -> Grouping:
     """Divide the tested cases by a column, and warn of those without a value."""
     known = {name for key in subjects for name in participants.get(key, ())}
+    if column not in known and column in NO_COLUMNS:
+        raise InputError(
+            f"statistics.subgroups: {column} is a name of tables of cases and says nothing of subjects; give the column another "
+            "name in the table"
+        )
     if column not in known:
         raise InputError(
             f"statistics.subgroups: no column {column!r} in the tables of participants, which have "
