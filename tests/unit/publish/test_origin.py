@@ -196,7 +196,7 @@ def test_the_record_has_the_seeds_by_the_study_s_own_names(plain):
     study = plain.study.model_copy(update={"models": models, "publish": publish})
     results = Results(study, plain.root)
     results.trained = lambda *training: {"threads": 3}
-    held = rerun.record(results, CODE, {"segstudy": "segstudy run x.yaml"})
+    held = rerun.record(results, CODE, {"segstudy": "segstudy run x.yaml"}, [], [])
     assert held["seeds"][f"trainings of {second}"] == "7, 8"
     assert held["seeds"]["folds"] == str(study.splits.seed)
     assert (held["threads"], held["commands"]) == (3, {"segstudy": "segstudy run x.yaml"})

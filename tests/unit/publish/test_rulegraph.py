@@ -20,6 +20,10 @@ OF_OTHERS = dict.fromkeys(("infer_external", "infer_plugin", "infer_predictions"
 """Rules that make the same with other programs, by the same benchmark."""
 
 
+AS_FIT = ("train_synth", "train_plugin", "train_all_synth", "train_all_plugin")
+"""Rules whose benchmark is that of `train_fit` or `train_all_fit`."""
+
+
 def benchmarked() -> list[tuple[str, str, str]]:
     """(rule, stage, job) of an example of each rule's benchmark, as the rule files name it."""
     found = []
@@ -30,7 +34,7 @@ def benchmarked() -> list[tuple[str, str, str]]:
             flags=re.MULTILINE,
         )
         for rule, body in zip(parts[1::2], parts[2::2], strict=True):
-            if rule in ("train_synth", "train_plugin"):  # its benchmark is that of `train_fit`
+            if rule in AS_FIT:
                 continue
             path = re.search(r'PATHS\.benchmark\(\s*"(\w+)", "(.+)"', body)
             if path is None:  # a target

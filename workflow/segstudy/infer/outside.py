@@ -138,6 +138,8 @@ def predict_images(
         )
     finally:
         record.write_summary()
+        if not any(output.iterdir()):
+            output.rmdir()
     other = record.of_other_weights(key)
     if other:
         log.warning(
