@@ -519,7 +519,7 @@ def test_no_cell_of_the_report_holds_an_unbreakable_name(plain, figures_folder):
 
 def test_a_heading_is_printed_only_with_what_stands_below_it(page):
     # Print hides settings and the viewer.
-    block = re.search(r'<div class="settings">\s*<h3>Settings</h3>.*?</pre>', page, re.DOTALL)
+    block = re.search(r'<div class="settings"[^>]*>\s*<h3>Settings</h3>.*?</pre>', page, re.DOTALL)
     assert block and page.count("<h3>Settings</h3>") == 1
     assert "The same as" not in page
     assert "Labels before and after the repair, as figures for print" in page

@@ -254,8 +254,8 @@ def _check_predictions(study: Study, file: Path | str) -> None:
 def _check_initial_weights(study: Study, file: Path | str) -> None:
     """Raise InputError where `initial_weights` names no file."""
     for name, model in study.models.items():
-        path = Path(getattr(model, "initial_weights", None) or file)
-        if not path.is_file():
+        named = getattr(model, "initial_weights", None)
+        if named and not (path := Path(named)).is_file():
             key = ("models", name, "initial_weights")
             what = "a folder" if path.is_dir() else "no such file"
             raise InputError(
