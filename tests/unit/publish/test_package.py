@@ -281,7 +281,10 @@ def test_the_crate_tells_which_run_made_what_of_what(crated, private):
     assert "settings.yaml" in taken and {"report.html", "tables/", "figures/"} <= made
     assert not made & {"README.md", "workflow/", "settings.yaml", "settings.splits.tsv"}
     values = {one["name"]: one["value"] for one in entities.values() if "value" in one}
-    assert values["datasets.thorax.structures.heart"] == private.study.datasets["thorax"].structures["heart"]
+    assert (
+        values["datasets.thorax.structures.heart"]
+        == private.study.datasets["thorax"].structures["heart"]
+    )
     assert values["seed of folds"] == str(private.study.splits.seed)
     table = pandas.read_csv(io.BytesIO(crated["tables/data.csv"]))
     digests = {name.removeprefix("nih:sha-256;") for name in entities if name.startswith("nih:")}

@@ -136,7 +136,9 @@ def test_on_a_gpu_all_threads_but_one_cut_patches(
     cohort, tmp_path, monkeypatch, device, asked, workers, threads
 ):
     runs, trains = [], []
-    monkeypatch.setattr("segstudy.train.fit.fit", lambda resolved, source, run: runs.append(run))
+    monkeypatch.setattr(
+        "segstudy.train.fit.fit", lambda resolved, source, run, initial: runs.append(run)
+    )
     monkeypatch.setattr(
         "segstudy.networks.device.choose_device", lambda *_, **__: torch.device(device)
     )

@@ -343,18 +343,18 @@ def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu(full):
     with pretended_gpu(), pytest.MonkeyPatch.context() as planted:
         from segstudy.networks import window as places
 
-        zeros = places._zeros
+        zeros = places.zeros
 
-        def noted(classes, shape, axis, home):
+        def noted(classes, shape, window, home):
             homes.append(home.type)
-            return zeros(classes, shape, axis, home)
+            return zeros(classes, shape, window, home)
 
         def filled(logits, *axes):
             if homes == ["cuda"]:
                 raise full
             return softmax(logits, *axes)
 
-        planted.setattr(places, "_zeros", noted)
+        planted.setattr(places, "zeros", noted)
         planted.setattr(torch.Tensor, "softmax", filled)
         found = predict_volume(Network(), image, 2, SlidingWindow((8, 8, 8), 3), "cuda")
     assert homes == ["cuda", "cpu"]

@@ -6,6 +6,7 @@ from a stranger runs no code.
 
 import io
 import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,9 +90,18 @@ def write_content(path: Path | str, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values, atomically; equal content gives equal bytes."""
     # Through memory, since torch.save writes the (temporary) file's name into the file.
     memory = io.BytesIO()
-    torch.save(dict(content), memory)
+    torch.save(_own(content), memory)
     with writing(path) as temporary:
         temporary.write_bytes(memory.getvalue())
+
+
+def _own(value: Any) -> Any:
+    """Copy plain values so that equal texts are one object and equal lists are several, since pickle writes which are the same."""
+    if isinstance(value, Mapping):
+        return {_own(key): _own(one) for key, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_own, value))
+    return sys.intern(value) if type(value) is str else value
 
 
 def load_weights(
