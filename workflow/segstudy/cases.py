@@ -280,6 +280,12 @@ def fold_number(text: str) -> int | str:
 UNTESTED = -1
 """`Split.fold` of a label map alone, which no fold tests and every fold trains on; `train` in the table."""
 
+LEFT_OUT = -2
+"""`Split.fold` of a case that is neither trained on nor tested; `left out` in the table."""
+
+NO_FOLD = (None, UNTESTED, LEFT_OUT)
+"""`Split.fold` of cases that no single fold tests."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -290,7 +296,8 @@ class Split:
     dataset, case, subject
         Names.
     fold
-        None for cases that every fold's model is tested on; `UNTESTED` for those that none is.
+        None for cases that every fold's model is tested on; `UNTESTED` for those that none is, `LEFT_OUT` for those that none
+        is trained on either.
     origin
         Where a fold that tests the case is from, one of `ORIGINS`; else empty, and so in tables of older versions.
     """
@@ -312,7 +319,7 @@ def write_splits(path: Path | str, splits: Iterable[Split]) -> None:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["dataset", "case", "subject", "fold", "origin"])
     for split in splits:
-        fold = {None: "", UNTESTED: "train"}.get(split.fold, split.fold)
+        fold = {None: "", UNTESTED: "train", LEFT_OUT: "left out"}.get(split.fold, split.fold)
         writer.writerow([split.dataset, split.case, split.subject, fold, split.origin])
     write_text(path, text.getvalue())
 
@@ -324,7 +331,7 @@ def read_splits(path: Path | str) -> list[Split]:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such table of splits") from None
-    words = {"": None, "train": UNTESTED}
+    words = {"": None, "train": UNTESTED, "left out": LEFT_OUT}
     return [
         Split(
             row["dataset"],
@@ -361,8 +368,19 @@ def training_side(
     return [
         split
         for split in splits
-        if split.fold not in (fold, None) and (datasets is None or split.dataset in datasets)
+        if split.fold not in (fold, None, LEFT_OUT)
+        and (datasets is None or split.dataset in datasets)
     ]
+
+
+def leaks_on_request(splits: Iterable[Split]) -> bool:
+    """Tell whether a subject stands in several folds, as it does in studies that ask for leaks alone."""
+    folds: dict[str, int] = {}
+    return any(
+        folds.setdefault(split.subject, split.fold) != split.fold
+        for split in splits
+        if split.fold not in NO_FOLD
+    )
 
 
 def trained(

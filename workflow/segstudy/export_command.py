@@ -67,7 +67,7 @@ def export(study, paths, target: Path, called: str) -> str:
     InputError
         Where the folder is there, the study has no images, or its folds or repaired labels are not made yet.
     """
-    from segstudy.cases import read_splits, tested, training_side
+    from segstudy.cases import LEFT_OUT, read_splits, tested, training_side
     from segstudy.files import make_folder, write_json, writing_folder
     from segstudy.nnunet_raw import raw_name, write_raw
     from segstudy.words import count
@@ -94,7 +94,7 @@ def export(study, paths, target: Path, called: str) -> str:
     crossed = [
         known[one.dataset, one.case]
         for one in splits
-        if one.fold is not None and (one.dataset, one.case) in known
+        if one.fold not in (None, LEFT_OUT) and (one.dataset, one.case) in known
     ]
     apart = [
         known[one.dataset, one.case]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from segstudy.cases import FROM_FILE, JOINED, SEED, UNTESTED, Split, read_splits
+from segstudy.cases import FROM_FILE, JOINED, NO_FOLD, SEED, Split, read_splits
 from segstudy.errors import InputError
 from segstudy.files import write_text
 from segstudy.images.names import composed
@@ -80,9 +80,7 @@ def begin(path: Path, splits: Path, settings: Splits) -> None:
 
 def of_subjects(splits: Iterable[Split], settings: Splits) -> dict[str, int]:
     """Return the fold of each subject that some fold tests; of each case, where these are dealt one by one."""
-    return {
-        unit(split, settings): split.fold for split in splits if split.fold not in (None, UNTESTED)
-    }
+    return {unit(split, settings): split.fold for split in splits if split.fold not in NO_FOLD}
 
 
 def unit(split: Split, settings: Splits) -> str:

@@ -251,6 +251,8 @@ def test_an_empty_label_is_refused_where_the_study_says_so(folder):
     cases, problems = audit(list_cases(dataset), dataset)
     assert cases[1].voxels == {"heart": 0, "aorta": 0}
     assert problems[0].problem.endswith("and tested on as such")
+    dataset = settings("msd", folder, role="train_only")
+    assert audit(list_cases(dataset), dataset)[1][0].problem.endswith("and trained on as such")
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,11 @@ def test_an_empty_label_is_refused_where_the_study_says_so(folder):
         (
             (1,),
             "train",
+            "none of the 3 cases has a voxel of aorta (aorta 2): nothing can be learned",
+        ),
+        (
+            (1,),
+            "train_only",
             "none of the 3 cases has a voxel of aorta (aorta 2): nothing can be learned",
         ),
         (

@@ -1,5 +1,6 @@
 """A fold's tested cases: which files are opened, what is chosen on what, and going on after a kill."""
 
+import argparse
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from segstudy.cases import Case, Labelled
+from segstudy.cases import Case, Labelled, Split, write_cases, write_splits
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.finished import Finished
 from segstudy.images.files import read_label, write_label
-from segstudy.infer import image, predict
+from segstudy.infer import command, image, predict
 from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
 from segstudy.networks.weights import load_weights
 
@@ -153,6 +154,29 @@ def test_an_image_that_the_weights_saw_is_not_tested_whatever_its_name(study):
         refuse_leaks(model, 0, "site", tested, {"site/p1": "older"}, training=["site/p3"])
     # The splits have the fold learn from a case with this image, as a study asks for that shows the leak.
     refuse_leaks(model, 0, "site", tested, {"site/p1": "same"}, training=["site/p3"])
+    # Not of all that were trained on with this image.
+    seen["images"] = {"elsewhere/q": "same", "site/p3": "same"}
+    with pytest.raises(InputError, match=r"site/p1 \(there elsewhere/q\)"):
+        refuse_leaks(model, 0, "site", tested, {"site/p1": "same"}, training=["site/p3"])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_training_image_is_tested_on_request_alone(tmp_path, monkeypatch, asked):
+    """A subject in two folds is what a study asks for; the images of other studies' training cases are refused."""
+    rows = [("s", "t", "S", 0), ("s", "a", "A", 1), ("r", "b", "A" if asked else "B", 0)]
+    write_splits(tmp_path / "splits.tsv", [Split(*row) for row in rows])
+    write_cases(
+        tmp_path / "cases.tsv", [Case("t", "S", (tmp_path / "i",), tmp_path / "l")], ["image"]
+    )
+    given = {}
+    monkeypatch.setattr(
+        command, "_predict_by_weights", lambda cases, training, *more: given.update(told=training)
+    )
+    told = {"splits": tmp_path / "splits.tsv", "cases": tmp_path / "cases.tsv"}
+    told |= {"fold": 0, "dataset": "s", "structures": '{"heart": 1}', "output": tmp_path / "out"}
+    told |= dict.fromkeys(("predictions", "external", "trained"))
+    command._predict_fold(argparse.Namespace(**told, attempt=1, device="cpu"))
+    assert given["told"] == ({"s/a"} if asked else set())
 
 
 def test_a_killed_job_goes_on(tmp_path, study, monkeypatch):

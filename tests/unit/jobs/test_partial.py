@@ -9,6 +9,7 @@ from builders import tiny_study
 from segstudy.errors import InputError
 from segstudy.jobs.partial import finished_part
 from segstudy.jobs.results import ResultPaths
+from segstudy.jobs.targets import trainings
 from segstudy.study import read_study
 
 
@@ -83,3 +84,18 @@ def test_a_study_that_is_done_is_reported_whole(study, paths):
 def test_where_nothing_is_done_there_is_nothing_to_report(study, paths):
     with pytest.raises(InputError, match="none of deep, flat, program is trained in any fold"):
         finished_part(study, paths, list(study.models))
+
+
+def test_an_ensemble_is_chosen_with_its_members(study, paths):
+    content = study.model_dump(exclude_defaults=True)
+    content["ensembles"] = {"both": ["flat", "deep"]}
+    study = type(study).model_validate(content)
+    for fold in study.folds:
+        train(paths, "flat", fold)
+        for seed in (0, 1):
+            train(paths, "deep", fold, seed)
+    for only in (["both"], ["flat", "both"]):
+        part = finished_part(study, paths, only)
+        assert list(part.models) == ["flat", "deep", "both"]
+        assert part.partial == ("program was left out on request",)
+    assert len(trainings(study, paths, ["both"])) == 3 * (1 + 2)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segstudy.cases import UNTESTED, Case, trained
+from segstudy.cases import (
+    LEFT_OUT,
+    UNTESTED,
+    Case,
+    leaks_on_request,
+    read_splits,
+    tested,
+    trained,
+    write_splits,
+)
 from segstudy.errors import InputError
 from segstudy.preprocess.split import split
 from segstudy.study import Splits
@@ -241,9 +250,10 @@ def test_slices_dealt_out_one_by_one_leak_and_say_so(caplog):
     tested_subjects = {found.subject for found in splits if found.fold == 0}
     training, _ = trained(splits, 0, 0.0, 0)
     assert tested_subjects & {found.subject for found in training}
+    assert leaks_on_request(splits)
     assert "LEAK" in caplog.text and "6 of 6 subjects" in caplog.text
     caplog.clear()
-    split({"d": cases}, {"d": "train"}, Splits(folds=4))
+    assert not leaks_on_request(split({"d": cases}, {"d": "train"}, Splits(folds=4)))
     assert "LEAK" not in caplog.text
 
 
@@ -267,7 +277,7 @@ def test_a_label_map_of_a_tested_subject_is_left_out_by_the_fold_that_tests_it(c
     splits = split(cohorts, roles, Splits(folds=3))
     found = fold_of(splits)
     assert found["maps", "m0"] == found["images", "c0"] in (0, 1, 2)
-    assert (found["maps", "m1"], found["maps", "m2"]) == (UNTESTED, None)
+    assert (found["maps", "m1"], found["maps", "m2"]) == (UNTESTED, LEFT_OUT)
     for fold in range(3):
         training, apart = trained(splits, fold, 0.2, 0)
         tested = {s.subject for s in splits if s.dataset == "images" and s.fold in (fold, None)}
@@ -327,3 +337,57 @@ def test_what_is_for_training_only_is_left_out_where_a_fold_tests_its_subject():
 def test_a_fixed_split_that_tests_nothing_or_leaks_is_refused(cases, role, told):
     with pytest.raises(InputError, match=told):
         split({"main": cases, "site": [case("z")]}, {"main": role, "site": "test"}, Splits(folds=1))
+
+
+@pytest.mark.parametrize(("role", "folds"), [("train_only", 2), ("train_only", 1), ("train", 1)])
+def test_a_training_case_whose_subject_another_dataset_tests_is_left_out(role, folds, caplog):
+    own = [case("a1", "P1"), case("a2", "P2")]
+    own += [case("a3", "P3", split="test")] if role == "train" else []
+    cohorts = {"A": own, "T": [case("t1", "P1"), case("t2", "P9")]}
+    splits = split(cohorts, {"A": role, "T": "test"}, Splits(folds=folds))
+    for fold in range(folds):
+        learned, apart = trained(splits, fold, 0.0, 0)
+        assert [found.case for found in learned + apart] == ["a2"]
+        assert "a1" not in tested(splits, fold, "A")
+        assert tested(splits, fold, "T") == ["t1", "t2"]
+    assert "1 subjects to train on, e.g. P1, bear the name" in caplog.text
+    assert "label maps" not in caplog.text
+
+
+def test_where_nothing_is_left_to_train_on_the_names_are_told():
+    cohorts = {"A": [case("1"), case("2")], "T": [case("1"), case("2")]}
+    with pytest.raises(InputError, match="the subject of each of the 2 training cases is tested"):
+        split(cohorts, {"A": "train_only", "T": "test"}, Splits(folds=2))
+
+
+def test_a_fixed_split_never_tests_what_another_dataset_keeps_from_training(tmp_path):
+    one = [case("a1", "P1"), case("a2", "P2"), case("a3", "P3", split="test")]
+    other = [case("b1", "P1", split="test"), case("b2", "P6")]
+    roles = {"A": "train", "B": "train"}
+    splits = split({"A": one, "B": other}, roles, Splits(folds=1))
+    write_splits(tmp_path / "splits.tsv", splits)
+    assert read_splits(tmp_path / "splits.tsv") == splits
+    assert fold_of(splits)["A", "a1"] == LEFT_OUT
+    assert (tested(splits, 0, "A"), tested(splits, 0, "B")) == (["a3"], ["b1"])
+    learned, _ = trained(splits, 0, 0.0, 0)
+    assert [found.case for found in learned] == ["a2", "b2"]
+
+
+def test_an_image_of_two_datasets_is_not_trained_on_where_its_copy_is_tested():
+    one = [case("a1", checksum="x"), case("a2", checksum="y"), case("a3", checksum="z")]
+    roles = {"A": "train", "T": "test"}
+    with pytest.raises(InputError, match="tested as T/t1 and trained on as A/a1"):
+        split({"A": one, "T": [case("t1", checksum="x")]}, roles, Splits(folds=2))
+    split({"A": one, "T": [case("t1", checksum="w"), case("t2")]}, roles, Splits(folds=2))
+    both = {"A": "train", "B": "train"}
+    same = [case("b1", "a1", checksum="x"), case("b2", checksum="v")]
+    split({"A": one, "B": same}, both, Splits(folds=2))  # one subject is in one fold
+    # Neither is trained on, and of a dataset that only trains nothing is tested.
+    split({"T": [case("t", checksum="x")], "S": [case("s", checksum="x")], "A": one[1:]},
+          {"T": "test", "S": "test", "A": "train"}, Splits(folds=2))  # fmt: skip
+    with pytest.raises(InputError, match="tested as A/a1 and trained on as M/m1"):
+        split(
+            {"A": one, "M": [case("m1", checksum="x")]},
+            {"A": "train", "M": "train_only"},
+            Splits(folds=2),
+        )

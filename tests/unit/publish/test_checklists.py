@@ -22,6 +22,7 @@ from segstudy.publish.checklists import (
 )
 from segstudy.publish.facts import FACTS, there
 from segstudy.publish.methods import methods
+from segstudy.publish.model_cards import tested_as
 from segstudy.publish.report import render
 from segstudy.publish.results import Results
 from segstudy.study import Availability, Fingerprint, Reporting, Study
@@ -259,6 +260,48 @@ def test_a_split_that_leaks_is_not_called_disjoint(plain):
     assert "By subject" not in FACTS["disjointness"].tell(leaky)
     assert "leaks" in FACTS["caveats"].tell(leaky)
     assert "not trained on its subject" not in FACTS["internal_test"].tell(leaky)
+
+
+def with_settings(results: Results, **changed) -> Results:
+    content = results.study.model_dump(exclude_defaults=True)
+    return Results(Study.model_validate({**content, **changed}), results.root)
+
+
+def test_a_fixed_split_is_not_called_a_cross_validation(plain):
+    fixed = with_settings(plain, splits={"folds": 1})
+    for name in ("partitions", "disjointness", "internal_test"):
+        told = FACTS[name].tell(fixed)
+        assert told and not re.search("cross|fold", told, re.IGNORECASE), told
+    assert "fixed split" in FACTS["partitions"].tell(fixed)
+    assert tested_as(fixed, "thorax", "enet") == "test cases of a fixed split"
+    assert tested_as(plain, "thorax", "enet") == "cross-validation"
+
+
+def test_what_is_trained_on_alone_is_told(scenario):
+    two = scenario("two_sites")
+    sites = two.study.model_dump(exclude_defaults=True)["datasets"]
+    datasets = {**sites, "thorax": {**sites["thorax"], "role": "train_only"}}
+    told = FACTS["partitions"].tell(
+        with_settings(two, datasets=datasets, statistics={"metrics": ["dice"]})
+    )
+    assert "thorax was used for training only. other was used for testing only." in told
+
+
+def test_an_ensemble_averages_probabilities(plain):
+    models = plain.study.model_dump(exclude_defaults=True)["models"]
+    models["enet"]["seeds"] = [0, 1]
+    both = with_settings(plain, models=models, ensembles={"both": ["enet", "unet_3d"]})
+    told = FACTS["ensembling"].tell(both)
+    assert "both is an ensemble of" in told
+    assert "class probabilities of its 3 networks are averaged." in told
+    assert tested_as(both, "thorax", "both") == "cross-validation"
+
+
+def test_weights_to_start_from_are_not_called_random(plain, tmp_path):
+    models = plain.study.model_dump(exclude_defaults=True)["models"]
+    models["enet"]["initial_weights"] = str(tmp_path / "before.pt")
+    told = FACTS["initialisation"].tell(with_settings(plain, models=models))
+    assert told.startswith("unet_3d: at random, by the seeds given. enet was fine-tuned from")
 
 
 def test_an_external_test_is_told_only_where_there_is_one(plain, scenario):

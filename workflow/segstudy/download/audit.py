@@ -364,7 +364,7 @@ def _empty(dataset: Dataset) -> tuple[str, str]:
     text = "empty: no voxel of any structure"
     if dataset.empty_labels == "refuse":
         return f"{text}, and empty_labels is refuse", REFUSED
-    kept = "trained on" if dataset.role == "train" else "tested on"
+    kept = "tested on" if dataset.role == "test" else "trained on"
     return f"{text}; taken for a case without it, and {kept} as such", WARNING
 
 
@@ -431,7 +431,7 @@ def _of_the_cohort(
     values = ", ".join(f"{name} {dataset.structures[name]}" for name in absent)
     text = (
         f"none of the {len(cases)} cases has a voxel of {what} ({values}): nothing can be "
-        + ("learned of it" if dataset.role == "train" else "measured of it")
+        + ("measured of it" if dataset.role == "test" else "learned of it")
         + "; see whether the values in the study file are those of the labels"
     )
     return [*kept, Problem("", "", text, WARNING)]

@@ -228,7 +228,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _predict_fold(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases, read_splits, tested, training_side
+    from segstudy.cases import leaks_on_request, read_cases, read_splits, tested, training_side
 
     names = tested(read_splits(options.splits), options.fold, options.dataset)
     if not names:
@@ -254,8 +254,9 @@ def _predict_fold(options: argparse.Namespace) -> None:
         if options.trained:
             _predict_by_plugin(images, structures, options)
         else:
-            splits = training_side(read_splits(options.splits), options.fold)
-            training = {f"{split.dataset}/{split.case}" for split in splits}
+            splits = read_splits(options.splits)
+            side = training_side(splits, options.fold) if leaks_on_request(splits) else []
+            training = {f"{split.dataset}/{split.case}" for split in side}
             _predict_by_weights(cases, training, structures, options)
 
 

@@ -184,16 +184,17 @@ def refuse_leaks(
     checksums
         Each tested case, as `dataset/case` -> the checksum of its image.
     training
-        Cases that the splits themselves have the fold learn from: where one has the image of a tested case, a study asks for that
-        (`group_by: case_though_it_leaks`), and the audit has told it.
+        Cases that may have the image of a tested case: those that the splits have the fold learn from, where a study asks for
+        leaks (`group_by: case_though_it_leaks`), which split and report have told; none in any other study.
     """
     tested, names = list(tested), getattr(trained, "names", ())
     options = [f"--weights {name}" for name in names] or ["--weights"]
     for member, option in zip(members_of(trained), options, strict=True):
         leaks.refuse(member.provenance, fold, dataset, tested, option)
-        seen = seen_images(member.provenance)
-        others = {checksum: name for checksum, name in seen.items() if name not in training}
-        refuse_seen(others, checksums, option)
+        images = (member.provenance.get("images") or {}).items()
+        # By name first: two cases with one image are one checksum.
+        others = {name: checksum for name, checksum in images if name not in training}
+        refuse_seen(seen_images({**member.provenance, "images": others}), checksums, option)
 
 
 def unguarded(trained: "Trained | Ensemble") -> "Trained | Ensemble":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import trained_file, trained_models
+from segstudy.jobs.targets import trained_file, trained_models, with_members
 from segstudy.study import Study
 
 
@@ -29,6 +29,7 @@ def finished_part(study: Study, paths: ResultPaths, models: list[str]) -> Study:
     InputError
         Where no run is done.
     """
+    models = with_members(study, models)
     done = {name: _folds_done(study, paths, name) for name in models}
     folds, part = set(study.folds), []
     for name in sorted(models, key=lambda name: (-len(done[name]), models.index(name))):

@@ -43,7 +43,17 @@ def followed_models(study: Study) -> list[str]:
 def trained_models(study: Study, among: Iterable[str] | None = None) -> list[str]:
     """Return the models, or those of them `among` others, that are trained here, not programs of others."""
     trained = models_of(study, "images", "synth", "nnunet", "plugin")
-    return trained if among is None else [name for name in among if name in trained]
+    return (
+        trained
+        if among is None
+        else [name for name in with_members(study, among) if name in trained]
+    )
+
+
+def with_members(study: Study, models: Iterable[str]) -> list[str]:
+    """Return models, each ensemble followed by its members, none twice."""
+    members = {name: getattr(study.models[name], "members", ()) for name in models}
+    return list(dict.fromkeys(one for name, own in members.items() for one in (name, *own)))
 
 
 def members_of(study: Study, model: str) -> list[tuple[str, int]]:

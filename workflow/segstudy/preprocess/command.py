@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
 def _split(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from segstudy.cases import UNTESTED, read_cases, write_splits
+    from segstudy.cases import LEFT_OUT, NO_FOLD, UNTESTED, read_cases, write_splits
     from segstudy.folds import (
         check_known,
         is_dealt_by,
@@ -133,9 +133,7 @@ def _split(options: argparse.Namespace) -> None:
     before = read_origins(kept, settings.splits) if known else {}
     came_by = origins(folds, before, by_table=by_table)
     splits = [
-        row
-        if row.fold in (None, UNTESTED)
-        else replace(row, origin=came_by[unit(row, settings.splits)])
+        row if row.fold in NO_FOLD else replace(row, origin=came_by[unit(row, settings.splits)])
         for row in splits
     ]
     check_known(known, folds, kept)
@@ -145,7 +143,7 @@ def _split(options: argparse.Namespace) -> None:
     moved = [subject for subject in folds if known.get(subject, folds[subject]) != folds[subject]]
     if moved:
         log.warning("the case table moves %d subjects, e.g. %s", len(moved), moved[0])
-    for fold in sorted({row.fold for row in splits} - {None, UNTESTED}):
+    for fold in sorted({row.fold for row in splits} - {*NO_FOLD}):
         tested_rows = [row for row in splits if row.fold == fold]
         log.info(
             "fold %d: %d cases, %d subjects",
@@ -156,6 +154,9 @@ def _split(options: argparse.Namespace) -> None:
     maps = sum(row.fold == UNTESTED for row in splits)
     if maps:
         log.info("%d cases, trained on by every fold and tested by none", maps)
+    out = sum(row.fold == LEFT_OUT for row in splits)
+    if out:
+        log.info("%d cases, left out by every fold", out)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
     if kept:
         try:

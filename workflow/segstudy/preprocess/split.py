@@ -5,7 +5,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from segstudy.cases import FROM_TABLE, JOINED, SEED, UNTESTED, Case, Split, training_side
+from segstudy.cases import (
+    FROM_TABLE,
+    JOINED,
+    LEFT_OUT,
+    SEED,
+    UNTESTED,
+    Case,
+    Split,
+    leaks_on_request,
+    training_side,
+)
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.study import Splits
@@ -33,7 +43,8 @@ def split(
     that lacks such subjects most.
 
     A label map without image, a case of a `train_only` dataset, and where `folds` is 1, a fixed split, every case to train on, is
-    tested by no fold and trained on by all of them (`UNTESTED`), unless images of its subject are tested: the folds that test these leave it out.
+    tested by no fold and trained on by all of them (`UNTESTED`), unless images of its subject are tested: the folds that test these leave it out, and where all folds do, it is `LEFT_OUT`.
+    So is a case whose subject is in a `test` dataset, but for label maps of a study with folds, which are warned of.
 
     A subject is never in two folds; subjects with the same image are one since the audit. The same
     name of a subject in two training datasets is taken for the same person, which can only separate
@@ -102,12 +113,19 @@ def split(
     else:
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
-    chosen |= _of_label_maps(maps, training, chosen, cohorts, roles)
+    chosen |= _untested(maps, training, chosen, cohorts, roles, settings.folds)
+    if maps and not (training or label_maps_are_tested) and set(chosen.values()) == {LEFT_OUT}:
+        raise InputError(
+            f"nothing is left to train on: the subject of each of the {len(maps)} training cases is tested, too; where these are "
+            "other people of the same name, give each a name of its own in the column subject"
+        )
     splits = [
         Split(dataset, case.case, case.subject, chosen.get((dataset, case.case)))
         for dataset, cases in cohorts.items()
         for case in sorted(cases, key=lambda case: case.case)
     ]
+    if not (label_maps_are_tested or leaks_on_request(splits)):
+        _refuse_same_images(cohorts, roles, splits)
     _say_what_cannot_be_learned(training | maps, splits, settings.folds)
     return splits
 
@@ -176,33 +194,38 @@ def _say_what_cannot_be_learned(
         )
 
 
-def _of_label_maps(
-    maps: Mapping[Key, Case],
+def _untested(
+    cases: Mapping[Key, Case],
     training: Mapping[Key, Case],
     chosen: Mapping[Key, int],
     cohorts: Mapping[str, Sequence[Case]],
     roles: Mapping[str, str],
-) -> dict[Key, int | None]:
-    """Find the fold that leaves out each label map: that of its subject's images, else none does.
+    folds_in_all: int,
+) -> dict[Key, int]:
+    """Find the fold that leaves out each case that none tests: that of its subject's images, else none does.
 
-    A subject whose images are in several folds (of a study that asks for leaks) is left out by all.
+    A subject that every fold tests, or whose images are in several folds (of a study that asks for leaks), is left out by all.
     """
     folds: dict[str, set[int | None]] = {}
     elsewhere: set[str] = set()
-    for dataset, cases in cohorts.items():
-        for case in cases:
+    for dataset, members in cohorts.items():
+        for case in members:
             if roles[dataset] == "test":
                 elsewhere.add(case.subject)
-            elif (dataset, case.case) in maps:
+            elif (dataset, case.case) in cases:
                 continue
             elif case.images and (dataset, case.case) in training:
                 folds.setdefault(case.subject, set()).add(chosen[dataset, case.case])
             elif case.images:
                 folds.setdefault(case.subject, set()).add(None)
-    left_out_by: dict[Key, int | None] = {}
-    for key, case in maps.items():
+    # In a cross-validation, the same name in a dataset for testing is taken for another person's; so for label maps there.
+    strict = {key for key in cases if roles[key[0]] == "train_only" or folds_in_all == 1}
+    left_out_by: dict[Key, int] = {}
+    for key, case in cases.items():
         testing = folds.get(case.subject, {UNTESTED})
-        left_out_by[key] = next(iter(testing)) if len(testing) == 1 else None
+        one = next(iter(testing)) if len(testing) == 1 else None
+        by_all = one is None or (key in strict and case.subject in elsewhere)
+        left_out_by[key] = LEFT_OUT if by_all else one
     held = sum(fold != UNTESTED for fold in left_out_by.values())
     if held:
         log.info(
@@ -210,7 +233,15 @@ def _of_label_maps(
             held,
             len(left_out_by),
         )
-    alike = {case.subject for case in maps.values()} & elsewhere
+    alike = {cases[key].subject for key in strict} & elsewhere
+    if alike:
+        log.warning(
+            "%d subjects to train on, e.g. %s, bear the name of one that is kept for testing in another dataset: taken for the same "
+            "people, and their cases left out of all trainings; if they are others, give them names of their own",
+            len(alike),
+            min(alike),
+        )
+    alike = {case.subject for key, case in cases.items() if key not in strict} & elsewhere
     if alike:
         log.warning(
             "%d subjects of label maps, e.g. %s, bear the name of one that is kept for testing in another "
@@ -219,6 +250,37 @@ def _of_label_maps(
             min(alike),
         )
     return left_out_by
+
+
+def _refuse_same_images(
+    cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str], splits: Sequence[Split]
+) -> None:
+    """Refuse an image of one dataset that is trained on where its copy in another is tested.
+
+    Within a dataset, the audit has made one subject of the two.
+    """
+    checksums = {
+        (dataset, case.case): case.checksum for dataset, cases in cohorts.items() for case in cases
+    }
+    copies: dict[str, list[Split]] = {}
+    for row in splits:
+        if checksum := checksums[row.dataset, row.case]:
+            copies.setdefault(checksum, []).append(row)
+    for rows in copies.values():
+        for tested in rows:
+            if roles[tested.dataset] == "train_only" or tested.fold in (UNTESTED, LEFT_OUT):
+                continue
+            for other in rows:
+                if other.dataset != tested.dataset and other.fold not in (
+                    None,
+                    LEFT_OUT,
+                    tested.fold,
+                ):
+                    raise InputError(
+                        f"datasets {tested.dataset} and {other.dataset}: cases {tested.case} and {other.case} have the same image, "
+                        f"which would be tested as {tested.dataset}/{tested.case} and trained on as {other.dataset}/{other.case}; leave "
+                        "one of them out, or, where folds test both datasets, give both the same subject"
+                    )
 
 
 def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
+from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, NO_FOLD, SEED, Split
 from segstudy.folds import unit
 from segstudy.publish.results import Results
 from segstudy.publish.subjects import without_subjects
@@ -14,7 +14,7 @@ def dealing(results: Results) -> str:
     """Describe how subjects came into their folds, as the table of splits has it on record."""
     splits = results.study.splits
     rows = [Split(**row) for row in results.splits.to_dict("records")]
-    origins = {unit(row, splits): row.origin for row in rows if row.fold not in (None, UNTESTED)}
+    origins = {unit(row, splits): row.origin for row in rows if row.fold not in NO_FOLD}
     balanced = {
         "foreground_volume": " (balanced by foreground volume)",
         "volume_and_presence": " (balanced by the structures present and foreground volume)",

@@ -14,7 +14,7 @@ from segstudy import analysis_plan, metric
 from segstudy.publish import provenance, redaction
 from segstudy.publish.cohort import cohort_columns
 from segstudy.publish.dealing import dealing
-from segstudy.publish.methods import knows_all, leak_check, methods
+from segstudy.publish.methods import fine_tuned, knows_all, leak_check, methods
 from segstudy.publish.results import Results
 from segstudy.publish.subjects import without_subjects
 from segstudy.publish.tables import learnt_nothing, role
@@ -396,7 +396,11 @@ def label_faults(results: Results) -> str:
 def partitions(results: Results) -> str:
     """Say how cases came into folds and what is held out."""
     study, said = results.study, []
-    if study.cross_validated_datasets:
+    if study.cross_validated_datasets and study.splits.folds == 1:
+        learned = "models learned from all cases but those for testing"
+        what = learned if study.trains else "cases for testing were told apart"
+        said.append(f"A fixed split, as the case table has it: {what}.")
+    elif study.cross_validated_datasets:
         run = len(study.folds)
         some = (
             f", of which {run} {'was' if run == 1 else 'were'} run"
@@ -409,15 +413,18 @@ def partitions(results: Results) -> str:
     for name, dataset in study.datasets.items():
         if dataset.role == "test" and study.trains:
             said.append(f"{name} was used for testing only.")
+        if dataset.role == "train_only" and study.trains:
+            said.append(f"{name} was used for training only.")
     shares = {
         results.look.model(name): study.models[name].validation_fraction
         for name in _trained(results)
         if getattr(study.models[name], "validation_fraction", 0)
     }
     if shares:
+        whose = "the" if study.splits.folds == 1 else "a fold's"
         told = [f"{name} {share * 100:.3g} %" for name, share in shares.items()]
         said.append(
-            f"Of a fold's training cases, some were held out to follow the training: {listing(told)}."
+            f"Of {whose} training cases, some were held out to follow the training: {listing(told)}."
         )
     return " ".join(said)
 
@@ -461,11 +468,14 @@ def _level(results: Results) -> str:
     if not study.cross_validated_datasets:
         return ""
     unnamed = [name for name in study.training_datasets if name in without_subjects(results)]
+    fixed = study.splits.folds == 1
     if unnamed:
         return (
-            f"By case: each stays in one fold. No subject of {listing(unnamed)} is named apart from the case, so each case is "
+            f"By case: each {'is trained on or tested' if fixed else 'stays in one fold'}. No subject of {listing(unnamed)} is named apart from the case, so each case is "
             "taken for a subject."
         )
+    if fixed:
+        return "By subject: no case of a subject that is tested is trained on."
     return "By subject: all cases of a subject stay in one fold."
 
 
@@ -530,13 +540,21 @@ def training(results: Results) -> str:
 
 @_fact("#methods", lacks=_of_elsewhere("initialisation of"))
 def initialisation(results: Results) -> str:
-    """Say from which weights trainings began, of networks that begin at random."""
+    """Say from which weights trainings began: random ones, or those of a training before."""
+    study = results.study
+    networks = {name: study.models[name] for name in _trained(results)}
+    tuned = [name for name, model in networks.items() if getattr(model, "initial_weights", None)]
     names = [
         results.look.model(name)
-        for name in _trained(results)
-        if isinstance(results.study.models[name], Model)
+        for name, model in networks.items()
+        if isinstance(model, Model) and name not in tuned
     ]
-    return f"{listing(names)}: at random, by the seeds given." if names else ""
+    said = [f"{listing(names)}: at random, by the seeds given."] if names else []
+    for name in tuned:
+        model = networks[name]
+        runs = [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
+        said.append(fine_tuned(results.look.model(name), model, runs))
+    return " ".join(said)
 
 
 @_fact("#methods", lacks=_of_elsewhere("choice of the final weights of"))
@@ -581,17 +599,19 @@ def ensembling(results: Results) -> str:
         for name in look.models
         if isinstance(study.models[name], EnsembleModel)
     }
+    by_folds = len(study.folds) > 1 and any(
+        study.datasets[name].role == "test" for name in study.tested_datasets
+    )
+    over = "; measurements are averaged over the folds that predicted a case" if by_folds else ""
     said = [
-        f"{look.model(name)} is an ensemble of {listing(list(map(look.model, members)))}."
+        f"{look.model(name)} is an ensemble of {listing(list(map(look.model, members)))}: in each fold, the class probabilities of "
+        f"its {count(sum(len(study.models[member].seeds) for member in members), 'network')} are averaged{over}."
         for name, members in ensembles.items()
     ]
     if not names:
         return " ".join(said)
     who = f"{listing(list(map(look.model, names)))}: n" if len(names) < len(look.models) else "N"
     several = any(len(study.models[name].seeds) > 1 for name in names)
-    by_folds = len(study.folds) > 1 and any(
-        study.datasets[name].role == "test" for name in study.tested_datasets
-    )
     if not several and not by_folds:
         told = "o ensemble of folds or seeds: each tested case is predicted by one training of a model."
     else:
@@ -824,7 +844,7 @@ def seeds(results: Results) -> str:
 
 @_fact("#results", lacks=_joined(_training_data, _subjects))
 def internal_test(results: Results) -> str:
-    """Name the datasets that are tested by cross-validation, and the models of which that is said."""
+    """Name the datasets that are tested by cross-validation or a fixed split, and the models of which that is said."""
     study = results.study
     names, models = study.cross_validated_datasets, _here(results)
     if not (names and models):
@@ -834,6 +854,8 @@ def internal_test(results: Results) -> str:
         return f"{where}: cases are predicted by folds that were trained on other cases, perhaps of the same subject."
     unnamed = set(names) & set(without_subjects(results))
     what = "it" if unnamed else "its subject"
+    if study.splits.folds == 1:
+        return f"{where}: each test case of a fixed split is predicted by models that were not trained on {what}."
     return f"{where}: each tested case is predicted by the fold that was not trained on {what}."
 
 

@@ -170,7 +170,7 @@ def _training(results: Results) -> str:
                 text.append(f"{who} {are[len(names) > 1]} {sentence}.")
     for name, model in models.items():
         if getattr(model, "initial_weights", None):
-            text.append(_fine_tuned(look.model(name), model, runs[name]))
+            text.append(fine_tuned(look.model(name), model, runs[name]))
         if isinstance(model, NnunetModel):
             text.append(_nnunet(results, name, model, runs[name]))
         if isinstance(model, ExternalModel):
@@ -192,7 +192,7 @@ def _training(results: Results) -> str:
     return " ".join(text)
 
 
-def _fine_tuned(name: str, model: Model | NnunetModel, runs: list[dict]) -> str:
+def fine_tuned(name: str, model: Model | NnunetModel, runs: list[dict]) -> str:
     """Say what weights a model started from, which of its layers took them, and what was frozen."""
     started = [
         run["initial_weights"] for run in runs if "taken" in (run.get("initial_weights") or {})

@@ -78,7 +78,7 @@ def front_matter(results: Results, name: str) -> dict[str, Any]:
         {
             "task": {"type": "image-segmentation", "name": _task(results)},
             "dataset": {
-                "name": f"{dataset} ({_tested_as(results, dataset, name)})",
+                "name": f"{dataset} ({tested_as(results, dataset, name)})",
                 "type": dataset,
             },
             "metrics": values,
@@ -105,12 +105,14 @@ def _task(results: Results) -> str:
     return f"Segmentation of {structures} in {results.study.modality} images"
 
 
-def _tested_as(results: Results, dataset: str, name: str) -> str:
+def tested_as(results: Results, dataset: str, name: str) -> str:
     """Say how a model was tested on a dataset, as far as it was trained here."""
     study = results.study
     if not study.trained_on(name):
         return "tested"
-    return "cross-validation" if dataset in study.cross_validated_datasets else "test only"
+    if dataset not in study.cross_validated_datasets:
+        return "test only"
+    return "test cases of a fixed split" if study.splits.folds == 1 else "cross-validation"
 
 
 def _index_values(
@@ -242,9 +244,7 @@ def _evaluation(results: Results, name: str) -> str:
         if lines:
             head = f"| structure | metric | mean ± SD | {level} CI of the mean | median [Q1, Q3] | n | failed |"
             table = "\n".join([head, "|---|---|---|---|---|---|---|", *lines])
-            parts.append(
-                f"### {markdown(dataset)}, {_tested_as(results, dataset, name)}\n\n{table}"
-            )
+            parts.append(f"### {markdown(dataset)}, {tested_as(results, dataset, name)}\n\n{table}")
     parts.append(
         "n: subjects with a value. Mean and SD are those of the finite values, median and quartiles rank infinite as worst. Failed: "
         "scans with the worst value, or without a prediction."

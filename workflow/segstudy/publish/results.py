@@ -80,7 +80,7 @@ class Results:
         """Return the splits: columns dataset, case, subject, fold, origin.
 
         The fold is None for cases that every fold's model is tested on, and -1 for label maps,
-        which no fold tests.
+        which no fold tests, and -2 for cases that are left out.
         """
         path = self._needed(self.paths.splits, "preprocess", "split")
         rows = [vars(split) for split in read_splits(path)]

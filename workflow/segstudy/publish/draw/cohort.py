@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from segstudy.cases import UNTESTED
+from segstudy.cases import LEFT_OUT, UNTESTED
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
@@ -52,6 +52,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for name, chosen in (
         ("All folds", table["fold"].isna()),
         ("No fold", table["fold"] == UNTESTED),
+        ("Left out", table["fold"] == LEFT_OUT),
     ):
         if chosen.any():
             groups.append((name, None))

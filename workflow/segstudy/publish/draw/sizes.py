@@ -5,6 +5,7 @@ import math
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from segstudy.cases import LEFT_OUT
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
@@ -108,6 +109,7 @@ def _subjects(results: Results, model: str) -> int:
     if subset is not None:
         return subset.subjects
     splits = results.splits.dropna(subset="fold")
+    splits = splits[splits["fold"] != LEFT_OUT]
     folds = [splits[splits["fold"] != fold] for fold in results.study.folds]
     return round(np.mean([len(fold[["dataset", "subject"]].drop_duplicates()) for fold in folds]))
 
