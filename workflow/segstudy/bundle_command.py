@@ -34,7 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--onnx",
         type=Path,
         metavar="DIR",
-        help="write each network as an ONNX file, with a JSON of its preprocessing beside it (pip install 'segstudy[onnx]')",
+        help="write each network as an ONNX file, with a JSON of its preprocessing beside it (pip install 'segstudy[onnx]'), into a "
+        "folder that is new, empty, or of an earlier export, which is replaced",
     )
     parser.add_argument(
         "--card",

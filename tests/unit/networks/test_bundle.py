@@ -244,6 +244,31 @@ def test_without_onnx_what_to_install_is_told(folder, capsys, monkeypatch):
     assert not Path("onnx").exists()
 
 
+def test_an_export_deletes_nothing_of_others(folder, capsys, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_library", lambda name: None)
+    monkeypatch.setattr(onnx_export, "_write", lambda file, *_: file.write_bytes(b"onnx"))
+    monkeypatch.setattr(onnx_export, "_apart", lambda *_: 0.0)
+    words = ["bundle", "--weights", "fold-*/weights.pt"]
+    for other in ("keep/thesis.txt", "json/settings.json", "model/01-unet.onnx", "deep/a/b.txt"):
+        Path(other).parent.mkdir(parents=True)
+        Path(other).write_text("{}")
+        place = other.partition("/")[0]
+        assert main([*words, "--onnx", place]) == 1
+        assert f"--onnx {place}: holds " in capsys.readouterr().err
+        assert Path(other).read_text() == "{}"
+        assert len(list(Path(place).iterdir())) == 1
+    for place in (".", "fold-0"):
+        assert main([*words, "--onnx", place]) == 1
+    assert Path("fold-0/weights.pt").is_file()
+    # An earlier export is replaced as a whole, and an empty folder filled.
+    Path("onnx").mkdir()
+    assert main([*words, "--onnx", "onnx"]) == 0
+    assert len(list(Path("onnx").iterdir())) == 4
+    assert main(["bundle", "--weights", "fold-1/weights.pt", "--onnx", "onnx"]) == 0
+    found = sorted(path.name for path in Path("onnx").iterdir())
+    assert found == ["01-unet-fold-1-seed-3.json", "01-unet-fold-1-seed-3.onnx"]
+
+
 @pytest.mark.parametrize(
     "model",
     [
