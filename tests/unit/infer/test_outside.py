@@ -213,6 +213,10 @@ def test_an_image_that_a_member_was_trained_on_is_refused(here, capsys):
     assert "Anna" not in error
     assert main(["infer", *ALL, "--trained-on-too", "scans"]) == 0
     assert Path("out/b.nii.gz").is_file()
+    # Once let through, it is not so for good.
+    capsys.readouterr()
+    assert main(["infer", *ALL, "scans/b.nii.gz"]) == 1
+    assert "the weights were trained on this image" in capsys.readouterr().err
 
 
 def test_a_bundle_in_an_empty_folder_makes_the_same_files(here, monkeypatch, tmp_path):
