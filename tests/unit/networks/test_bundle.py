@@ -228,7 +228,7 @@ def test_what_is_wrong_is_said(folder, capsys, words, said):
 
 
 def _sparse():
-    return torch.sparse_coo_tensor([[0]], [1.0], (2,))
+    return torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)
 
 
 @pytest.mark.parametrize(

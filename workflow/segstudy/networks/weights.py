@@ -247,7 +247,7 @@ def read_content(path: Path | str) -> dict[str, Any]:
         *(LookupError, AttributeError, TypeError, AssertionError, OverflowError, MemoryError),
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        if isinstance(error, pickle.UnpicklingError) and "weights_only" in reason:
+        if isinstance(error, pickle.UnpicklingError) and reason.startswith("Weights only"):
             # torch's own words advise to run the code.
             reason = (
                 "not tensors and plain values alone: anything else could run code, and is not read"
