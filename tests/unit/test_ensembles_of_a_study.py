@@ -77,3 +77,14 @@ def test_an_edit_to_a_members_code_is_one_to_the_ensembles(monkeypatch):
 def test_what_cannot_predict_together_is_refused(ensembles, told):
     with pytest.raises(ValueError, match=told):
         study(ensembles, tool=EXTERNAL)
+
+
+@pytest.mark.parametrize("members", [["flat", "drops"], ["drops", "flat"]], ids=str)
+def test_members_that_differ_in_mc_dropout_are_refused_in_any_order(members):
+    """Not by the first member alone, and not once all is trained."""
+    drops = {**study({}).models["flat"].model_dump(mode="json"), "dropout": 0.2}
+    drops = {"drops": drops | {"infer": {"mc_dropout": 5}}}
+    with pytest.raises(ValueError, match=r"ensembles.e: infer.mc_dropout is .*drops 5"):
+        study({"e": members}, **drops)
+    again = {"again": drops["drops"], **drops}
+    assert study({"e": ["drops", "again"]}, **again).models["e"].members == ("drops", "again")

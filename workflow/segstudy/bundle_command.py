@@ -1,5 +1,6 @@
 """`segstudy bundle`: trained networks as one file to hand on, and as ONNX."""
 
+import unicodedata
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--onnx",
         type=Path,
         metavar="DIR",
-        help="write each network as an ONNX file, with a JSON of its preprocessing beside it (pip install 'segstudy[onnx]')",
+        help="write each network as an ONNX file, with a JSON of its preprocessing beside it (pip install 'segstudy[onnx]'), into a "
+        "folder that is new, empty, or of an earlier export, which is replaced",
     )
     parser.add_argument(
         "--card",
@@ -75,10 +77,20 @@ def run(options: Namespace) -> None:
 
 def _write(options: Namespace) -> None:
     from segstudy.files import check_file_name
-    from segstudy.networks.bundle import bundle_content, bundle_of, trained_members, write_bundle
+    from segstudy.networks.bundle import (
+        bundle_content,
+        bundle_of,
+        files_of,
+        trained_members,
+        write_bundle,
+    )
 
     if options.output:
         check_file_name(options.output)
+        if options.output.resolve() in {file.resolve() for file in files_of(options.weights)}:
+            raise InputError(
+                f"--output {options.output}: is one of the weights, and would be overwritten; give another name"
+            )
     card = _text(options.card) if options.card else ""
     colours = _colours(options.colours) if options.colours else None
     content = bundle_content(options.weights, options.plugin, card, colours, options.anonymous)
@@ -96,22 +108,28 @@ def _write(options: Namespace) -> None:
 
 def _shown(bundle) -> str:
     """Return what a bundle holds, in words."""
+    from segstudy.networks.bundle import earlier_images
+
     lines = [f"checksum {bundle.checksum}", f"{_words(len(bundle.members))}:"]
     for name, member in bundle.members.items():
         known = member["provenance"]
         images = len(known.get("images") or {})
+        earlier = earlier_images([member])
         seen = len({*(known.get("training") or ()), *(known.get("validation") or ())})
         lines.append(
             f"  {name}: {', '.join(member['structures'])}; trained on {seen} cases"
             + (", whose names it does not tell" if known.get("anonymous") else "")
             + (f", {images} of them known by their images" if images else "")
+            + (f"; fine-tuned from weights that knew {earlier} further cases" if earlier else "")
         )
         lines += [
             f"    needs the plug-in {told.rpartition(' ')[0]}: --plugin FILE"
             for key, told in (member.get("plugins") or {}).items()
             if key in ("network", "trainer_class")
         ]
-    return "\n".join([*lines, "", bundle.card.rstrip(), ""])
+    text = "\n".join([*lines, "", bundle.card.rstrip(), ""])
+    # Of a stranger's card, nothing may command the terminal.
+    return "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")
 
 
 def _words(number: int) -> str:

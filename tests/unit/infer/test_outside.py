@@ -138,6 +138,22 @@ def test_a_kill_loses_no_more_than_the_image_under_way(here, read, monkeypatch):
     assert read == []
 
 
+def test_two_processes_in_one_folder_have_one_summary(tmp_path):
+    """Names that hold what some take for an end of line are read again, too."""
+    (tmp_path / "x.nii.gz").write_bytes(b"label")
+    (tmp_path / outputs.RECORD).touch()
+    first, second = (outputs.Record(tmp_path) for _ in range(2))
+    label = outputs.Image(np.ones((2, 2, 2), np.uint8), np.eye(4))
+    for record, case in ((first, "a"), (second, "b\u2028\u0085\rc")):
+        file = {"x.nii.gz": tmp_path / "x.nii.gz"}
+        record.add(outputs.entry_of(case, ("key", "weights"), label, {"shell": 1}, file))
+    second.write_summary()
+    first.write_summary()
+    rows = pd.read_csv(tmp_path / outputs.SUMMARY, lineterminator="\n")
+    assert list(rows.case) == ["a", "b\u2028\u0085\rc"]
+    assert outputs.Record(tmp_path).finished("b\u2028\u0085\rc", "key")
+
+
 def test_one_bad_image_stops_no_other(here, capsys):
     whole = Path("scans/a.nii.gz").read_bytes()
     Path("scans/aa.nii.gz").write_bytes(whole[: len(whole) // 2])
@@ -197,6 +213,10 @@ def test_an_image_that_a_member_was_trained_on_is_refused(here, capsys):
     assert "Anna" not in error
     assert main(["infer", *ALL, "--trained-on-too", "scans"]) == 0
     assert Path("out/b.nii.gz").is_file()
+    # Once let through, it is not so for good.
+    capsys.readouterr()
+    assert main(["infer", *ALL, "scans/b.nii.gz"]) == 1
+    assert "the weights were trained on this image" in capsys.readouterr().err
 
 
 def test_a_bundle_in_an_empty_folder_makes_the_same_files(here, monkeypatch, tmp_path):
@@ -231,6 +251,7 @@ def test_a_table_of_images(here, capsys):
         ("case\tpicture\nx\tscans/a.nii.gz\n", "table.tsv: no column 'image'"),
         ("case\timage\nx\t\n", "table.tsv: row 2, column image: empty"),
         ("case\timage\nx\tgone.nii.gz\n", "gone.nii.gz: no such file"),
+        ("case\timage\n", "table.tsv: no row below the header"),
     ):
         Path("table.tsv").write_text(text)
         capsys.readouterr()

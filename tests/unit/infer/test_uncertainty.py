@@ -13,6 +13,7 @@ from segstudy.images.files import read_image
 from segstudy.infer import uncertainty
 from segstudy.infer.batch import predict_each
 from segstudy.infer.ensemble import ensemble
+from segstudy.infer.predict import several
 from segstudy.infer.uncertainty import Sampled, Sums, entropy, sampled
 from segstudy.networks.weights import load_weights
 
@@ -159,6 +160,17 @@ def test_a_network_without_dropout_is_refused(member):
         InputError, match="mc_dropout: network unet has no dropout.*`dropout` above 0"
     ):
         sampled(member(), mc_dropout=10)
+
+
+def test_members_that_differ_in_mc_dropout_are_refused_in_any_order(member):
+    members = []
+    for samples in (0, 5):
+        one = member()
+        infer = one.model.infer.model_copy(update={"mc_dropout": samples})
+        members.append(replace(one, model=one.model.model_copy(update={"infer": infer})))
+    for order, told in ((members, "0, 5"), (members[::-1], "5, 0")):
+        with pytest.raises(InputError, match=f"mc_dropout: {told} in the settings"):
+            several(ensemble(order, ["a", "b"]))
 
 
 def test_one_prediction_has_no_map(member):

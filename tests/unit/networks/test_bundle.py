@@ -17,7 +17,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.plan import Plan
 from segstudy.networks import build, onnx_export
-from segstudy.networks.bundle import load_members, read_bundle
+from segstudy.networks.bundle import bundle_content, checksum, load_members, read_bundle
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import EnetModel, PluginModel, UnetModel
 
@@ -163,6 +163,35 @@ def test_a_name_that_would_be_left_is_told(folder, capsys):
     assert main(["bundle", "--weights", "named.pt", "--output", "m", "--anonymous"]) == 1
     assert "the name of case 'Anna' stands in the settings" in capsys.readouterr().err
     assert not Path("m").exists()
+    # Within a text, and of the cases of the weights before, too.
+    for path, name in (("/data/Anna/scan.nii", "Anna"), ("old_Dora.pt", "Dora")):
+        trained = write(folder / "named.pt")
+        provenance = trained.provenance | {"initial_weights": {"images": {"d4": "old/Dora (of p)"}}}
+        plan = trained.plan | {"made_from": path}
+        save_weights("named.pt", replace(trained, plan=plan, provenance=provenance))
+        assert main(["bundle", "--weights", "named.pt", "--output", "m", "--anonymous"]) == 1
+        assert f"the name of case '{name}' stands in" in capsys.readouterr().err
+        assert not Path("m").exists()
+    save_weights("named.pt", replace(trained, plan=trained.plan | {"made_from": "Annabel 1"}))
+    assert main(["bundle", "--weights", "named.pt", "--output", "m", "--anonymous"]) == 0
+
+
+def test_a_later_format_and_weights_as_output_are_told(folder, capsys):
+    for written in ("segstudy bundle 2", "segstudy weights 2"):
+        torch.save({"format": written}, "later.pt")
+        with pytest.raises(InputError, match=f"'{written}'.* a later one wrote it"):
+            load_members(["later.pt"])
+    with pytest.raises(InputError, match="'segstudy bundle 2'.* a later one wrote it"):
+        torch.save({"format": "segstudy bundle 2"}, "later.pt")
+        read_bundle("later.pt")
+    torch.save({"format": "other"}, "other.pt")
+    with pytest.raises(InputError, match="other found; expected a 'segstudy weights 1' file, or a"):
+        load_members(["other.pt"])
+    before = Path("fold-0/weights.pt").read_bytes()
+    words = ["bundle", "--weights", "fold-*/weights.pt", "--output", "fold-1/../fold-0/weights.pt"]
+    assert main(words) == 1
+    assert "is one of the weights, and would be overwritten" in capsys.readouterr().err
+    assert Path("fold-0/weights.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -196,6 +225,89 @@ def test_what_is_wrong_is_said(folder, capsys, words, said):
     assert said in error
     assert "Traceback" not in error
     assert not Path("m").exists()
+
+
+def _sparse():
+    return torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("members", 0, "model"), None),
+        (("members", 0, "provenance"), 3),
+        (("members", 0, "plan", "spacing_mm"), "x"),
+        (("members", 0, "structures"), [1, 2]),
+        (("members", 0, "patch_size"), ["a", "b", "c"]),
+        (("members", 0, "plugins"), "text"),
+        (("members", 0), "text"),
+        (("colours",), {"liver": 3}),
+        (("card",), _sparse()),
+    ],
+    ids=str,
+)
+def test_content_of_a_wrong_shape_is_told(folder, capsys, place, value):
+    """Its checksum is right: another program, or a person, has written it."""
+    content = bundle_content(["fold-0/weights.pt"])
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key] if key else next(iter(inner.values()))
+    last = place[-1] or next(iter(inner))
+    inner[last] = value
+    del content["checksum"]
+    told = "" if isinstance(value, torch.Tensor) else checksum(content)
+    torch.save({**content, "checksum": told}, "forged")
+    for words in (
+        ["bundle", "--show", "forged"],
+        ["bundle", "--weights", "forged", "--output", "m"],
+    ):
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert "forged: " in error
+        assert "Traceback" not in error
+
+
+class _Evil:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_code_in_a_file_is_told_and_no_card_commands_the_terminal(folder, capsys):
+    torch.save({"format": "segstudy weights 1", "evil": _Evil()}, "evil.pt")
+    with pytest.raises(InputError, match="anything else could run code") as told:
+        load_members(["evil.pt"])
+    assert "torch.load" not in str(told.value)
+    Path("card.md").write_text("# Ours\x1b]0;title\x07\x1b[2J\n")
+    words = ["--weights", "fold-0/weights.pt", "--output", "m", "--card", "card.md"]
+    assert main(["bundle", *words]) == 0
+    capsys.readouterr()
+    assert main(["bundle", "--show", "m"]) == 0
+    shown = capsys.readouterr().out
+    assert "# Ours" in shown
+    assert not {"\x1b", "\x07"} & set(shown)
+
+
+def test_card_and_show_tell_of_the_weights_before(folder, capsys):
+    trained = write("tuned.pt")
+    before = {"a1": "old/Anna (of p.pt)", "d4": "old/Dora (of p.pt)", "e5": "old/Emil (of p.pt)"}
+    provenance = trained.provenance | {"initial_weights": {"file": "p.pt", "images": before}}
+    save_weights("tuned.pt", replace(trained, provenance=provenance))
+    assert main(["bundle", "--weights", "tuned.pt", "--output", "m"]) == 0
+    assert "started from knew 2 further cases." in read_bundle("m").card
+    capsys.readouterr()
+    assert main(["bundle", "--show", "m"]) == 0
+    assert "fine-tuned from weights that knew 2 further cases" in capsys.readouterr().out
+
+
+def test_two_versions_of_a_plugin_are_told_apart_by_their_code(folder):
+    own = {"network": "plugin", "patch_size": PATCH, "device": "cpu"}
+    for place in ("a", "b"):
+        Path(place).mkdir()
+        text = PLUGIN.read_text() + f"\nVERSION = {place!r}\n"
+        Path(place, "my_net.py").write_text(text)
+        write(folder / f"{place}.pt", model=PluginModel(**own, network_plugin=f"{place}/my_net.py"))
+    for used in (["a/my_net.py", "b/my_net.py"], ["b/my_net.py", "a/my_net.py"]):
+        assert len(load_members(["a.pt", "b.pt"], used).members) == 2
 
 
 def test_a_plugin_is_named_by_whoever_uses_the_bundle(folder, capsys):
@@ -242,6 +354,31 @@ def test_without_onnx_what_to_install_is_told(folder, capsys, monkeypatch):
     assert main(["bundle", "--weights", "fold-0/weights.pt", "--onnx", "onnx"]) == 1
     assert "pip install 'segstudy[onnx]'" in capsys.readouterr().err
     assert not Path("onnx").exists()
+
+
+def test_an_export_deletes_nothing_of_others(folder, capsys, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_library", lambda name: None)
+    monkeypatch.setattr(onnx_export, "_write", lambda file, *_: file.write_bytes(b"onnx"))
+    monkeypatch.setattr(onnx_export, "_apart", lambda *_: 0.0)
+    words = ["bundle", "--weights", "fold-*/weights.pt"]
+    for other in ("keep/thesis.txt", "json/settings.json", "model/01-unet.onnx", "deep/a/b.txt"):
+        Path(other).parent.mkdir(parents=True)
+        Path(other).write_text("{}")
+        place = other.partition("/")[0]
+        assert main([*words, "--onnx", place]) == 1
+        assert f"--onnx {place}: holds " in capsys.readouterr().err
+        assert Path(other).read_text() == "{}"
+        assert len(list(Path(place).iterdir())) == 1
+    for place in (".", "fold-0"):
+        assert main([*words, "--onnx", place]) == 1
+    assert Path("fold-0/weights.pt").is_file()
+    # An earlier export is replaced as a whole, and an empty folder filled.
+    Path("onnx").mkdir()
+    assert main([*words, "--onnx", "onnx"]) == 0
+    assert len(list(Path("onnx").iterdir())) == 4
+    assert main(["bundle", "--weights", "fold-1/weights.pt", "--onnx", "onnx"]) == 0
+    found = sorted(path.name for path in Path("onnx").iterdir())
+    assert found == ["01-unet-fold-1-seed-3.json", "01-unet-fold-1-seed-3.onnx"]
 
 
 @pytest.mark.parametrize(

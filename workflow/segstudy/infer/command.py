@@ -403,12 +403,12 @@ def _predict_images(options: argparse.Namespace) -> None:
 
 def _several(trained, files, options: argparse.Namespace):
     """Return what predicts an image several times, and files that tell of its quality, where options or settings ask."""
-    from segstudy.infer.batch import members_of
+    from segstudy.infer.predict import samples_of
     from segstudy.log import log
 
     samples = options.mc_dropout
     if samples is None:
-        samples = getattr(members_of(trained)[0].model.infer, "mc_dropout", 0)
+        samples = samples_of(trained)
     if samples == 1 or samples < 0:
         raise InputError(f"--mc-dropout {samples}: expected 2 or more samples, or 0")
     if not (samples or options.uncertainty or options.quality or options.calibration):

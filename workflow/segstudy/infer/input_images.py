@@ -113,6 +113,8 @@ def _in_table(table: Path, channels: Sequence[str]) -> list[tuple[str, tuple[Pat
             f"{table}: no column {missing[0]!r}; expected `case` and `image`{wanted} with "
             f"{'commas' if table.suffix.lower() == '.csv' else 'tabs'} between them; found {', '.join(header) or 'nothing'}"
         )
+    if not cells:
+        raise InputError(f"{table}: no row below the header; expected one an image")
     images = []
     for number, row in enumerate(cells, 2):
         empty = [name for name in ("case", *columns) if not (row[name] or "").strip()]

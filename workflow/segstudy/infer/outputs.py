@@ -68,9 +68,14 @@ class Record:
         self.folder = folder
         self.entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
+        self._cut_off = False
+        self._read()
+
+    def _read(self) -> None:
+        """Add the entries of the file, to which other processes may have added some."""
         text = self._file.read_bytes().decode(errors="replace") if self._file.is_file() else ""
         self._cut_off = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
+        for line in text.split("\n"):  # and not at U+2028, which a name may hold
             entry = _entry(line, str(self._file))
             if entry is not None:
                 self.entries[entry.case] = entry
@@ -114,6 +119,8 @@ class Record:
 
     def write_summary(self) -> None:
         """Write the volumes of all images whose files are there, `summary.csv`: a row a structure of an image; likewise `quality.csv`."""
+        with self._lock:
+            self._read()
         rows = [
             {
                 "case": entry.case,

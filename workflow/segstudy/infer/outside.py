@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from segstudy.cases import seen_images
 from segstudy.errors import InputError
 from segstudy.files import make_folder
 from segstudy.images.files import Image, read_image, write_nifti
@@ -198,6 +199,8 @@ def _settings_key(
     """Compute the key of all that decides an image's files but the image: weights, settings, code."""
     settings = (
         [member_key(member) for member in members_of(trained)],
+        # Images that are refused: one that was let through is not finished where it no longer is.
+        [sorted(seen_images(member.provenance)) for member in members_of(trained)],
         list(structures.items()),
         sorted(name for name, choice in choices.items() if choice.keep_largest),
         (files.form, tuple(files.spacing_mm), files.probabilities, sorted(files.colours.items())),

@@ -116,12 +116,23 @@ def predict_fold(
 
 def several(trained: "Trained | Ensemble") -> "Trained | Ensemble":
     """Return weights whose settings have an image predicted several times as what does so; others as they are."""
-    infer = members_of(trained)[0].model.infer
-    samples, maps = getattr(infer, "mc_dropout", 0), getattr(infer, "uncertainty", False)
+    settings = [member.model.infer for member in members_of(trained)]
+    samples, maps = samples_of(trained), any(getattr(one, "uncertainty", False) for one in settings)
     if not samples and not maps:
         return trained
     # By name, so that an edit to it is no change of what networks predict once.
     return importlib.import_module("segstudy.infer.uncertainty").sampled(trained, samples, maps)
+
+
+def samples_of(trained: "Trained | Ensemble") -> int:
+    """Return the `mc_dropout` of the settings; InputError where the members of an ensemble differ in it."""
+    asked = [getattr(member.model.infer, "mc_dropout", 0) for member in members_of(trained)]
+    if len(set(asked)) > 1:
+        raise InputError(
+            f"mc_dropout: {', '.join(map(str, asked))} in the settings of the members; expected the same in all members of an "
+            "ensemble: give --mc-dropout, 0 for none"
+        )
+    return asked[0]
 
 
 def _quality():

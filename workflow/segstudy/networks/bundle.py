@@ -7,7 +7,8 @@ its code; the code itself is named by whoever uses it.
 
 import glob
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from segstudy.networks.weights import (
     Trained,
     check_content,
     content_of,
+    other_format,
     read_content,
     trained_from,
     write_content,
@@ -32,6 +34,8 @@ from segstudy.networks.weights import (
 FORMAT = "segstudy bundle 1"
 KEPT = ("fold", "seed", "steps", "training", "validation", "images", "versions")
 """What an anonymous bundle keeps of the provenance of weights, with digests for names of cases."""
+LONG = 3
+"""Letters of a name of a case that is looked for within other texts, too."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
     """
     contents: dict[str, dict[str, Any]] = {}
     colours: dict[str, Colour] = {}
-    for path in _paths(words):
+    for path in files_of(words):
         content = read_content(path)
         if content.get("format") == FORMAT:
             bundle = bundle_of(content, path)
@@ -130,8 +134,7 @@ def read_bundle(path: Path | str) -> Bundle:
     """Read a bundle; InputError where it is missing, damaged, truncated, or no bundle of segstudy."""
     content = read_content(path)
     if content.get("format") != FORMAT:
-        written = content.get("format")
-        raise InputError(f"{path}: {written or 'no format'} found; expected a {FORMAT!r} file")
+        raise InputError(f"{path}: {other_format(content.get('format'), f'a {FORMAT!r} file')}")
     return bundle_of(content, path)
 
 
@@ -139,13 +142,27 @@ def bundle_of(content: Mapping[str, Any], path: Path | str) -> Bundle:
     """Return the bundle of a file's content, once its checksum is found to be the one that it was written with."""
     members, card, colours = (content.get(key) for key in ("members", "card", "colours"))
     told = content.get("checksum")
-    found = checksum({key: value for key, value in content.items() if key != "checksum"})
+    try:
+        found = checksum({key: value for key, value in content.items() if key != "checksum"})
+    except RuntimeError as error:
+        raise InputError(f"{path}: holds what no bundle holds ({error})") from None
     whole = isinstance(members, dict) and isinstance(card, str) and isinstance(colours, dict)
     if found != told or not whole or not members:
         raise InputError(
             f"{path}: its content has the checksum {found[:16]}, and was written with {str(told)[:16]}: the bundle is damaged or "
             "was changed; get it again from where it came from"
         )
+    # A checksum tells of damage, and nothing of who computed it.
+    for name, member in members.items():
+        if not isinstance(name, str) or not isinstance(member, dict):
+            raise InputError(f"{path}: member {name!r} is no network; expected one of segstudy's")
+        check_content(member, f"{path}: {name}")
+    for name, colour in colours.items():
+        parts = colour if isinstance(colour, list | tuple) else ()
+        if len(parts) != 3 or not all(type(one) is int and 0 <= one <= 255 for one in parts):
+            raise InputError(
+                f"{path}: colour of {name}: {colour!r}; expected red, green and blue from 0 to 255"
+            )
     return Bundle(members, card, {name: tuple(one) for name, one in colours.items()}, found)
 
 
@@ -175,7 +192,7 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield f"{value!r}\n".encode()
 
 
-def _paths(words: Sequence[str]) -> list[Path]:
+def files_of(words: Sequence[str]) -> list[Path]:
     """Return the files that words stand for, each once."""
     paths: dict[Path, Path] = {}
     for word in map(str, words):
@@ -203,12 +220,15 @@ def _chosen(told: str, used: Sequence[str]) -> str | None:
     """Return which of the plug-ins given is the one told of, by the name of its file or module."""
     if len(used) < 2:
         return used[0] if used else None
-    label = plugins.reference(plugins.label_and_code(told)[0]).label
+    name, code = plugins.label_and_code(told)
+    label = plugins.reference(name).label
     alike = [
         text
         for text in used
         if label.partition(":")[0] == plugins.reference(text).label.partition(":")[0]
     ]
+    if len(alike) > 1:  # versions of one file
+        alike = [text for text in alike if plugins.digest(text) == code] or alike
     return alike[0] if alike else None
 
 
@@ -291,6 +311,7 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         key: {name for member in members.values() for name in member["provenance"].get(key) or ()}
         for key in ("training", "validation")
     }
+    earlier = earlier_images(members.values())
     pairs = ", ".join(" and ".join(pair) for pair in first["left_right_pairs"])
     lines = [
         "# Model card",
@@ -309,6 +330,11 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         f"Trained on {len(seen['training'])} cases; {len(seen['validation'] - seen['training'])} further ones were held out to "
         "choose weights or post-processing.",
+        *(
+            [f"Fine-tuned: the weights that it started from knew {earlier} further cases."]
+            if earlier
+            else []
+        ),
         f"Written by segstudy {__version__}.",
         "",
         "Not stated here: where the scans are from, how well it does on others, what it must not be used for. Whoever hands this "
@@ -316,6 +342,17 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def earlier_images(members: Iterable[Mapping[str, Any]]) -> int:
+    """Count the images that the weights knew from which members started, and that no member was trained on itself."""
+    own: set[str] = set()
+    before: set[str] = set()
+    for member in members:
+        known = member["provenance"]
+        own |= {*(known.get("images") or {}).values()}
+        before |= {*((known.get("initial_weights") or {}).get("images") or {})}
+    return len(before - own)
 
 
 def _anonymous(member: dict[str, Any]) -> dict[str, Any]:
@@ -337,8 +374,8 @@ def _anonymous(member: dict[str, Any]) -> dict[str, Any]:
         }
     kept["anonymous"] = True
     changed = {**member, "provenance": kept}
-    cases = names | {name.partition("/")[2] for name in names}
-    left = next((text for text in _texts(changed) if text in cases), None)
+    names |= {name.partition(" (of ")[0] for name in before.values()}
+    left = _left(changed, names | {name.partition("/")[2] or name for name in names})
     if left is not None:
         raise InputError(
             f"--anonymous: the name of case {left!r} stands in the settings or the plan of the weights, too; rename the case or "
@@ -347,10 +384,23 @@ def _anonymous(member: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def _left(content: Any, names: Set[str]) -> str | None:
+    """Return which of the names is a text, or stands in one between other signs than letters and digits."""
+    # Shorter ones, as 1 or ct, stand in many a text that has nothing to do with them.
+    long = sorted((name for name in names if len(name) >= LONG), key=len, reverse=True)
+    within = re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, long))})(?![^\W_])")
+    for text in _texts(content):
+        if text in names:
+            return text
+        if long and (found := within.search(text)):
+            return found[0]
+    return None
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for key, one in value.items():
-            if key != "state":
+            if key not in ("state", "format", "version", "versions"):
                 yield from _texts(one)
     elif isinstance(value, list | tuple):
         for one in value:

@@ -9,6 +9,8 @@ import hashlib
 import importlib
 import io
 import logging
+import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -20,13 +22,14 @@ import torch
 
 from segstudy import __version__
 from segstudy.errors import InputError
-from segstudy.files import write_json, writing_folder
+from segstudy.files import check_folder_name, make_folder, read_json, write_json, writing
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import SIGMA
 
 CLOSE = 1e-4
 """Largest difference of probabilities between ONNX Runtime on a CPU and the network itself."""
 OPSET = 18
+FORMAT = "segstudy onnx 1"
 
 
 def export(members: Mapping[str, Trained], folder: Path, colours: Mapping[str, Any]) -> list[Path]:
@@ -37,7 +40,7 @@ def export(members: Mapping[str, Trained], folder: Path, colours: Mapping[str, A
     members
         Name -> network.
     folder
-        Is replaced as a whole.
+        Empty, missing, or of an earlier export, which is replaced.
     colours
         Structure -> red, green, blue.
 
@@ -49,15 +52,17 @@ def export(members: Mapping[str, Trained], folder: Path, colours: Mapping[str, A
     Raises
     ------
     InputError
-        Where the extra `onnx` is not installed, where a network cannot be exported, and where the file gives other
-        numbers than the network.
+        Where the folder holds anything else, where the extra `onnx` is not installed, where a network cannot be exported,
+        and where the file gives other numbers than the network.
     """
+    check_folder_name(folder)
+    earlier = _earlier(folder)
     runtime = _library("onnxruntime")
     for name in ("onnx", "onnxscript"):  # which torch imports
         _library(name)
-    with writing_folder(folder) as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         for number, (name, trained) in enumerate(members.items()):
-            file = temporary / f"{file_name(number, trained)}.onnx"
+            file = Path(temporary) / f"{file_name(number, trained)}.onnx"
             _write(file, name, trained)
             apart = _apart(runtime, file, trained)
             if not apart <= CLOSE:
@@ -74,7 +79,39 @@ def export(members: Mapping[str, Trained], folder: Path, colours: Mapping[str, A
                 f"{apart:.1e} of a probability, in ONNX Runtime on a CPU"
             )
             write_json(file.with_suffix(".json"), described)
+        make_folder(folder)
+        for file in earlier:
+            file.unlink()
+        for file in sorted(Path(temporary).iterdir()):
+            with writing(folder / file.name) as written:
+                shutil.copyfile(file, written)
     return sorted(folder.glob("*.onnx"))
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """List the files of an earlier export; InputError where the folder holds anything else."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    ours = {
+        file
+        for told in files
+        if told.suffix == ".json" and told.is_file() and _is_export(told)
+        for file in (told, told.with_suffix(".onnx"))
+    }
+    for file in files:
+        if file not in ours or not file.is_file():
+            raise InputError(
+                f"--onnx {folder}: holds {file.name}, which is of no export; expected an empty folder, a new one, or one of an "
+                "earlier export, which is replaced"
+            )
+    return files
+
+
+def _is_export(file: Path) -> bool:
+    try:
+        content = read_json(file)
+    except InputError:
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
 
 
 def file_name(number: int, trained: Trained) -> str:
@@ -119,7 +156,7 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
     planes = list(getattr(model, "planes", ()))
     infer = model.infer
     return {
-        "format": "segstudy onnx 1",
+        "format": FORMAT,
         "segstudy": __version__,
         "member": name,
         "input": {

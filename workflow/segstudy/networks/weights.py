@@ -7,9 +7,10 @@ from a stranger runs no code.
 import io
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -143,6 +144,10 @@ def trained_from(
         network.load_state_dict(content["state"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: no network can be built of what it says ({type(error).__name__}: {error}); it is damaged, or not of segstudy"
+        ) from None
     except RuntimeError as error:
         # torch's first line names the class alone, and each further one a tensor.
         reason = (str(error).strip().splitlines()[1:] or [str(error)])[0].strip().rstrip(".")[:300]
@@ -205,6 +210,40 @@ _KINDS = {
 }
 
 
+def _texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _numbers(values: Any, kinds: type | UnionType = int | float) -> bool:
+    return isinstance(values, list | tuple) and all(
+        isinstance(value, kinds) and 0 < value < float("inf") for value in values
+    )
+
+
+_PARTS = {
+    "structures": lambda names: bool(names) and _texts(names),
+    "channels": lambda names: bool(names) and _texts(names),
+    "plan": lambda plan: _numbers(plan.get("spacing_mm")) and len(plan["spacing_mm"]) in (2, 3),
+    "patch_size": lambda sizes: len(sizes) in (2, 3) and _numbers(sizes, int),
+    "provenance": lambda known: (
+        all(_texts(known.get(key) or ()) for key in ("training", "validation", "images"))
+        and isinstance(known.get("images") or {}, dict)
+        and isinstance(known.get("initial_weights") or {}, dict)
+        and isinstance((known.get("initial_weights") or {}).get("images") or {}, dict)
+    ),
+    "left_right_pairs": lambda pairs: all(len(pair) == 2 and _texts(pair) for pair in pairs),
+    "state": lambda state: _texts(state),
+}
+"""Whether what stands at a key is of the right shape."""
+
+
+def _well_shaped(key: str, value: Any) -> bool:
+    try:
+        return key not in _PARTS or bool(_PARTS[key](value))
+    except (TypeError, AttributeError):
+        return False
+
+
 def read_content(path: Path | str) -> dict[str, Any]:
     """Read a file of tensors and plain values, without running code; InputError where it is missing, damaged or no such file."""
     try:
@@ -218,6 +257,11 @@ def read_content(path: Path | str) -> dict[str, Any]:
         *(LookupError, AttributeError, TypeError, AssertionError, OverflowError, MemoryError),
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        if isinstance(error, pickle.UnpicklingError) and reason.startswith("Weights only"):
+            # torch's own words advise to run the code.
+            reason = (
+                "not tensors and plain values alone: anything else could run code, and is not read"
+            )
         of_nnunet = (
             "; checkpoints of nnU-Net itself are not read: name the weights.pt of a study's `trainer: nnunet`"
             if str(path).endswith(".pth")
@@ -232,9 +276,20 @@ def read_content(path: Path | str) -> dict[str, Any]:
 def check_content(content: Mapping[str, Any], path: Path | str) -> None:
     """Raise InputError where a file's content is not that of a weights file."""
     if content.get("format") != FORMAT:
-        written = content.get("format")
-        raise InputError(f"{path}: {written or 'no format'} found; expected a {FORMAT!r} file")
+        expected = f"a {FORMAT!r} file, or a bundle of `segstudy bundle`"
+        raise InputError(f"{path}: {other_format(content.get('format'), expected)}")
     for key, kind in _KINDS.items():
         whole = isinstance(content.get(key), kind)
-        if not whole or (key == "plan" and "spacing_mm" not in content[key]):
+        if not whole or not _well_shaped(key, content[key]):
             raise InputError(f"{path}: {key} is missing or damaged; train again")
+    plugins_told = content.get("plugins") or {}
+    if not isinstance(plugins_told, dict) or not _texts(plugins_told.values()):
+        raise InputError(f"{path}: plugins is damaged; train again")
+
+
+def other_format(written: Any, expected: str) -> str:
+    """Return what is wrong with a file of another format than is expected, in words."""
+    name = str(written)
+    if name.startswith(("segstudy weights ", "segstudy bundle ")) and not name.endswith(" 1"):
+        return f"{name!r} found, which segstudy {__version__} does not know: a later one wrote it; use that one"
+    return f"{written or 'no format'} found; expected {expected}"

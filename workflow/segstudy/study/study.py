@@ -331,6 +331,14 @@ def _check_ensemble(study: Study, name: str, model: EnsembleModel) -> None:
         raise ValueError(
             f"ensembles.{name}: {', '.join(model.members)}: one network is no ensemble; name several models, or one with several seeds"
         )
+    asked = {
+        member: getattr(study.models[member].infer, "mc_dropout", 0) for member in model.members
+    }
+    if len(set(asked.values())) > 1:
+        told = ", ".join(f"{member} {samples}" for member, samples in asked.items())
+        raise ValueError(
+            f"ensembles.{name}: infer.mc_dropout is {told}; expected the same in all members, whose samples count alike"
+        )
 
 
 def _check_labels(study: Study, name: str, model: ExternalModel | PredictionsModel) -> None:
