@@ -162,14 +162,17 @@ def test_no_more_volumes_are_alive_than_with_one_member(
     for number, one in enumerate(members):
         # As folds have it: one grid, each with intensities of its own.
         one.plan["intensities"] = [{"low": 0, "high": 1000, "mean": number, "sd": 1000}]
-    seen = []
+    seen, before = [], set()
+
+    def storages() -> list[torch.UntypedStorage]:
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if isinstance(one, torch.Tensor)]
+        return [one.untyped_storage() for one in tensors]
 
     def alive(voxels: int) -> tuple[int, int]:
         """Volumes of torch's, each storage once, and of numpy's that are held; each of the image's size or more."""
-        gc.collect()
-        tensors = [one for one in gc.get_objects() if isinstance(one, torch.Tensor)]
-        storages = [one.untyped_storage() for one in tensors]
-        sizes = {one.data_ptr(): one.nbytes() for one in storages if one.nbytes() >= 4 * voxels}
+        new = [one for one in storages() if one.data_ptr() not in before]
+        sizes = {one.data_ptr(): one.nbytes() for one in new if one.nbytes() >= 4 * voxels}
         arrays = [one.size for one in tracemalloc.take_snapshot().traces if one.size >= 4 * voxels]
         return sum(sizes.values()) // (4 * voxels), sum(arrays) // (4 * voxels)
 
@@ -181,6 +184,7 @@ def test_no_more_volumes_are_alive_than_with_one_member(
 
     monkeypatch.setattr(together, "add_prediction", counted)
     trained = ensemble(members, list("abcde"))
+    before |= {one.data_ptr() for one in storages()}  # of other tests
     tracemalloc.start()
     try:
         shown, _ = together.read(trained, [path])
