@@ -26,7 +26,8 @@ def test_an_ensemble_is_one_more_model_of_each_fold():
     own, paths = study({"both": ["flat", "deep"]}), ResultPaths("r")
     assert own.models["both"] == EnsembleModel(network="ensemble", members=("flat", "deep"))
     assert own.trained_on("both") == ["chest"]
-    assert targets.trainings(own, paths, ["both"]) == []
+    # Its members' own: a fold each, of the deep one with two seeds.
+    assert len(targets.trainings(own, paths, ["both"])) == 2 * (1 + 2)
     assert targets.runs(own, paths.predictions(), ["both"]) == [
         f"r/infer/both/fold-{fold}/seed-0/chest" for fold in (0, 1)
     ]
