@@ -122,7 +122,7 @@ rule publish_report:
         participants=list(INPUTS.participants(STUDY.datasets).values()),
         checklists=[shipped.RESOURCES / f"checklists/{one.name}.tsv" for one in CHECKLISTS],
     output:
-        PATHS.report,
+        report=PATHS.report,
         reporting=directory(PATHS.reporting),
     log:
         PATHS.log("publish", "report"),
@@ -135,7 +135,7 @@ rule publish_report:
         mem_mb=memory_mb(4000),
         runtime=runtime_min(30),
     params:
-        results=subpath(output[0], parent=True),
+        results=subpath(output.report, parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
         # A function, so that the placeholders of an external command are not taken for wildcards.
         settings=lambda w: STUDY.to_json(),
@@ -144,14 +144,14 @@ rule publish_report:
         code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.plugins().values()),
     shell:
         "python -m segstudy publish report --settings {params.settings:q}"
-        " --results {params.results:q} --figures {params.folder:q} --output {output[0]:q}"
+        " --results {params.results:q} --figures {params.folder:q} --output {output.report:q}"
         " --reporting {output.reporting:q} 2>&1 | tee {log:q}"
 
 
 # Made when it is asked for: `make publish STUDY=...`.
 rule publish_package:
     input:
-        report=rules.publish_report.output[0],
+        report=rules.publish_report.output.report,
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
         # Settings are in `params`; an edit of a remark changes the zip alone.
