@@ -1,6 +1,6 @@
 """Checks of an image before its prediction, the same as the audit's, and of what a network gives for it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,16 @@ from segstudy.networks.window import finite
 
 
 def read_checked(
-    trained: Trained, paths: Sequence[Path], spacing_mm: Sequence[float] = ()
+    members: Sequence[Trained], paths: Sequence[Path], spacing_mm: Sequence[float] = ()
 ) -> Image:
     """Read an image, and log doubts about its header and its values.
 
     Parameters
     ----------
-    trained
-        The weights with their channels.
+    members
+        The weights that predict it, all of the same channels.
     paths
-        One file for all channels, or one a channel, in the order of `trained.channels`.
+        One file for all channels, or one a channel, in the order of the channels.
     spacing_mm
         Voxel size of pictures along columns, rows and slices, which do not tell it.
 
@@ -43,8 +43,9 @@ def read_checked(
     ------
     InputError
         For an image that the audit refuses, for voxels and an image that are both out of all
-        proportion to those that the network was trained on, and for an image that it was trained on.
+        proportion to those that one of the networks was trained on, and for an image that one was trained on.
     """
+    trained = members[0]
     image = read_image(paths, channels=len(trained.channels))
     if spacing_mm:
         image = image.with_spacing(spacing_mm)
@@ -60,12 +61,13 @@ def read_checked(
         if verdict == REFUSED:
             raise InputError(f"{path}: {text}")
         log.warning("%s: %s", path, text)
-    refuse_outlier(trained, image, paths)
-    refuse_seen([trained], image, paths)
+    for member in members:
+        _refuse_outlier(member, image, paths)
+    _refuse_seen(members, image, paths)
     return image
 
 
-def refuse_outlier(trained: Trained, image: Image, paths: Sequence[Path]) -> None:
+def _refuse_outlier(trained: Trained, image: Image, paths: Sequence[Path]) -> None:
     """Raise InputError where voxels and image are both out of all proportion to those that the network was trained on."""
     usual = trained_on(trained)
     text = outlier_text(image_size(image.grid), usual, "the images trained on") if usual else ""
@@ -73,7 +75,7 @@ def refuse_outlier(trained: Trained, image: Image, paths: Sequence[Path]) -> Non
         raise InputError(f"{paths[0]}: {text}")
 
 
-def refuse_seen(members: Iterable[Trained], image: Image, paths: Sequence[Path]) -> None:
+def _refuse_seen(members: Sequence[Trained], image: Image, paths: Sequence[Path]) -> None:
     """Raise InputError for an image that one of the weights was trained on, whatever it is called; they know its checksum."""
     known = [(member.provenance, seen_images(member.provenance)) for member in members]
     if not any(images for _, images in known):

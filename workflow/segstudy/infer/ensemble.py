@@ -21,7 +21,7 @@ from segstudy.images.files import Grid, Image
 from segstudy.images.normalise import normalise
 from segstudy.images.plan import Geometry, Plan, Restore
 from segstudy.infer import image as own
-from segstudy.infer.checks import read_checked, refuse_not_finite, refuse_outlier, refuse_seen
+from segstudy.infer.checks import read_checked, refuse_not_finite
 from segstudy.networks.members import check_alike
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import add_prediction, where_it_fits, zeros
@@ -138,10 +138,7 @@ def read(
 
     Raises InputError as `checks.read_checked` does, for any of the members.
     """
-    image = read_checked(trained.members[0], paths, spacing_mm)
-    for member in trained.members[1:]:
-        refuse_outlier(member, image, paths)
-    refuse_seen(trained.members[1:], image, paths)
+    image = read_checked(trained.members, paths, spacing_mm)
     groups = _groups(trained)
     first, native = groups[0], image.grid
     if first[0].model.network == "nnunet":

@@ -60,7 +60,7 @@ def read(
     """
     plan = Plan.from_dict(trained.plan)
     name = ", ".join(str(path) for path in paths)
-    image = read_checked(trained, paths, spacing_mm)
+    image = read_checked([trained], paths, spacing_mm)
     array, way = preparing.prepare(image, plan, name)
     preparing.check_size(way, len(trained.structures) + 1, plan.spacing_mm, name)
     del image  # a big CT image takes as much memory as the probabilities of a class

@@ -53,7 +53,7 @@ def read(
     way : Way
         The way back.
     """
-    return prepare(trained, read_checked(trained, paths, spacing_mm))
+    return prepare(trained, read_checked([trained], paths, spacing_mm))
 
 
 def prepare(trained: Trained, stored: Image) -> tuple[np.ndarray, Way]:

@@ -29,7 +29,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.plan import Plan
 from segstudy.infer import image as own
 from segstudy.infer.batch import Predicted, members_of
-from segstudy.infer.checks import read_checked, refuse_outlier, refuse_seen
+from segstudy.infer.checks import read_checked
 from segstudy.infer.ensemble import Ensemble
 from segstudy.networks.weights import Trained
 from segstudy.sides import RAS_AXES, class_pairs
@@ -175,10 +175,7 @@ def read(
 
     Raises InputError as `checks.read_checked` does, for any of the networks.
     """
-    image = read_checked(trained.members[0], paths, spacing_mm)
-    for member in trained.members[1:]:
-        refuse_outlier(member, image, paths)
-    refuse_seen(trained.members[1:], image, paths)
+    image = read_checked(trained.members, paths, spacing_mm)
     return image, image.grid
 
 
