@@ -69,7 +69,7 @@ def read_study(
     content.setdefault("name", name_of(path))
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
-    _place_participants(content, path, place)
+    _place_files(content, "datasets", "participants", path, place)
     _place_predictions(content, path, place)
     _find_values(content, path, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
@@ -77,7 +77,7 @@ def read_study(
     _expand_grids(content, path, place)
     _tell(old_names, path, place)
     place.grids = content.get("grids", {})
-    _place_initial_weights(content, path, place)
+    _place_files(content, "models", "initial_weights", path, place)
     content = _place_plugins(content, path, place)
     try:
         study = Study.model_validate(content)
@@ -312,24 +312,30 @@ def _place_sources(
             source["path"] = paths.from_study_file(source["path"], file, where)
 
 
-def _place_participants(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
-    """Take the tables of subjects from the study file's folder.
+def _place_files(
+    content: dict, section: str, key: str, file: Path, place: Callable[[Keys], str]
+) -> None:
+    """Take files that a dataset or a model names from the study file's folder.
 
     Parameters
     ----------
     content
         The study file's keys and values, which are changed.
+    section
+        `datasets` or `models`.
+    key
+        The key that names a file in an entry of the section.
     file
         The study file.
     place
         Gives the place of a key in the file.
     """
-    datasets = content.get("datasets")
-    for name, dataset in datasets.items() if isinstance(datasets, dict) else ():
-        if isinstance(dataset, dict) and isinstance(dataset.get("participants"), str):
-            key = ("datasets", name, "participants")
-            where = f"{file}{place(key)}: {'.'.join(key)}"
-            dataset["participants"] = paths.from_study_file(dataset["participants"], file, where)
+    entries = content.get(section)
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        if isinstance(entry, dict) and isinstance(entry.get(key), str):
+            keys = (section, name, key)
+            where = f"{file}{place(keys)}: {'.'.join(keys)}"
+            entry[key] = paths.from_study_file(entry[key], file, where)
 
 
 def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
@@ -352,16 +358,6 @@ def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) 
             if isinstance(model.get(key), str):
                 where = f"{file}{place(('models', name, key))}: models.{name}.{key}"
                 model[key] = _placed_pattern(model[key], file, where)
-
-
-def _place_initial_weights(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
-    """Take the files of `initial_weights` from the study file's folder; parameters as `_place_predictions` has them."""
-    models = content.get("models")
-    for name, model in models.items() if isinstance(models, dict) else ():
-        if isinstance(model, dict) and isinstance(model.get("initial_weights"), str):
-            key = ("models", name, "initial_weights")
-            where = f"{file}{place(key)}: {'.'.join(key)}"
-            model["initial_weights"] = paths.from_study_file(model["initial_weights"], file, where)
 
 
 def _placed_pattern(text: str, file: Path, where: str) -> str:
