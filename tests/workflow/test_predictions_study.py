@@ -1,5 +1,6 @@
 """`make evaluate`: predictions that are there already, to a report, and nothing trained."""
 
+import copy
 import subprocess
 import sys
 
@@ -65,3 +66,28 @@ def test_a_replaced_prediction_is_measured_again_and_no_other(finished):
     write_label(file, label.array[::-1], label.affine)
     jobs = finished.dry_run().jobs
     assert (jobs["infer_predictions"], jobs["metrics_measure"]) == (1, 1)
+
+
+def test_a_table_of_subjects_and_their_groups_rerun_statistics_and_report_alone(finished):
+    finished.run()  # what a test before has replaced
+    people = finished.folder / "made" / "people.csv"
+    lines = [f"case_{number:02d},{'FM'[number % 2]},{40 + number}" for number in range(12)]
+    people.write_text("\n".join(["subject,sex,age", *lines]))
+    study = copy.deepcopy(finished.study)
+    study["datasets"]["abdomen"]["participants"] = str(people)
+    study["statistics"] = {"metrics": ["dice"], "subgroups": ["sex"]}
+    finished.write_study(study)
+    publishing = {"publish_figures", "publish_viewer", "publish_report"}
+    ran = set(finished.run("statistics").jobs)
+    assert {"download_participants", "statistics"} <= ran
+    assert not [
+        rule for rule in ran if rule.startswith(("download_audit", "preprocess", "metrics"))
+    ]
+    table = pandas.read_csv(finished.results / "statistics" / "subgroups.csv")
+    assert set(table["group"]) == {"F", "M"}
+    study["statistics"]["subgroups"] = ["sex", "age"]
+    finished.write_study(study)
+    assert set(finished.dry_run("statistics").jobs) == {"statistics"}
+    people.write_text(people.read_text().replace(",F,", ",M,"))
+    jobs = set(finished.dry_run().jobs)
+    assert jobs == {"statistics", "download_participants", *publishing}
