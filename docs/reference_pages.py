@@ -4,19 +4,29 @@ import argparse
 import csv
 import importlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from segstudy import cli
+from segstudy import cli, metric
 from segstudy.cases import Split
-from segstudy.metrics import table
+from segstudy.metrics import slice_dice, table
+from segstudy.publish.citations import REFERENCES
 from segstudy.statistics import comparisons, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
+REPOSITORY = "https://github.com/segstudy/segstudy"
 COLUMNS = Path(__file__).with_name("columns.tsv")
 """Column, unit, meaning. `tests.csv:n_cases` holds for one table, `sd_*` for all that begin so."""
+FORMULAS = Path(__file__).with_name("formulas.tsv")
+"""Metric, formula."""
+MEASURED_METRICS = (
+    *(*metric.MEASURED, "nsd", metric.NSD_BY_STRUCTURE, *metric.EXTRA, *metric.OF_LESIONS),
+    *(*metric.OF_PROBABILITIES, *slice_dice.NAMES, "side_swapped"),
+)
+"""What segstudy itself measures, in the order of the page."""
 VALUES = ("dataset", "structure", "metric", "model", "case", "subject", "missing", "absent", "runs")
 VALUES += ("surface", "diagonal_mm", "fold", "value", "other_value", "failed")
 CASES = ("case", "subject", "image", "image_*", "label", "reference_label", "fold", "split")
@@ -118,6 +128,49 @@ def tables_page() -> str:
             unit, meaning = known[key_of(name, column, known)]
             text.write(f"| `{column}` | {unit} | {meaning} |\n")
     return text.getvalue()
+
+
+def formulas() -> dict[str, str]:
+    """Return metric -> formula, as the file has them."""
+    with FORMULAS.open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.reader(opened, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return dict(rows[1:])
+
+
+def formulas_page() -> str:
+    """Return the page of metrics as Markdown: formula, unit, range, which values are better, source."""
+    written = formulas()
+    text = io.StringIO()
+    text.write(
+        "# Metrics and their formulas\n\nOf each metric that segstudy measures. R is the reference, P the prediction; TP, FP, FN and TN are numbers of "
+        "voxels in both, in P alone, in R alone, in neither; d(R→P) is the distance in mm from a point of R's surface to the surface of P "
+        "([Surfaces](surfaces.md)); τ is the tolerance in mm, p a predicted probability. What is measured when, and what is undefined: "
+        "[What is measured](metrics.md).\n\n| metric | | formula | unit | range | best | source |\n|---|---|---|---|---|---|---|\n"
+    )
+    cited = []
+    for name in MEASURED_METRICS:
+        one = metric.find("nsd_2mm" if name == "nsd" else name)
+        best = {"higher": "highest", "lower": "lowest", "zero": "nearest to 0"}[one.direction]
+        title = "NSD" if name == "nsd" else one.title
+        source = REFERENCES.get(one.source)
+        cited += [source] if source and source not in cited else []
+        number = f"[{cited.index(source) + 1}]" if source else ""
+        text.write(
+            f"| `{name}` | {title} | {written[name]} | {one.unit} | {one.expected} | {best} | {number} |\n"
+        )
+    text.write("\n## Sources\n\n")
+    text.writelines(
+        f"{place}. {one.text} <{one.link}>\n" if one.link else f"{place}. {one.text}\n"
+        for place, one in enumerate(cited, 1)
+    )
+    return text.getvalue()
+
+
+def contributing_page() -> str:
+    """Return `CONTRIBUTING.md` as a page: links from the repository's root lead from here."""
+    text = COLUMNS.parents[1].joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = text.replace("](docs/", "](")
+    return re.sub(r"\]\(([A-Z]+(?:\.md)?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -31,8 +31,16 @@ HOST = {
     },
     "models": {"enet": {"network": "enet"}, "unet3d": {"network": "unet"}},
 }
-BUILT = {"licences.md", "tables.md", "command_line.md"}
-"""Pages that each build writes from the code (`docs/conf.py`)."""
+BUILT = {
+    "licences.md",
+    "tables.md",
+    "command_line.md",
+    "formulas.md",
+    "contributing.md",
+    "gallery.md",
+    "figures",
+}
+"""Pages that each build writes from the code, and the folder of their pictures (`docs/conf.py`)."""
 PROFILE_KEYS = {"default-resources", "set-resources", "set-threads"}
 MATRIX = "[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]"
 

@@ -241,7 +241,8 @@ def lost(path: Path, target: str) -> str:
         return ""
     file, _, anchor = target.partition("#")
     there = (path.parent / file).resolve() if file else path
-    if there.parent == documents.REPOSITORY / "docs" and there.name in documents.BUILT:
+    docs = documents.REPOSITORY / "docs"
+    if there.is_relative_to(docs) and there.relative_to(docs).parts[0] in documents.BUILT:
         return ""  # the build writes it, and checks what leads into it
     if not there.exists():
         return "no such file"
@@ -283,6 +284,20 @@ def test_pages_that_messages_name_are_there():
         if path.suffix in (".py", ".smk", ".j2"):
             for name in re.findall(r"docs/\w+\.md", path.read_text(encoding="utf-8")):
                 assert (REPOSITORY / name).is_file(), f"{path}: {name}"
+
+
+def test_messages_that_a_page_explains_are_those_of_the_code():
+    page = (REPOSITORY / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text("utf-8") for path in REPOSITORY.glob("workflow/segstudy/**/*.py"))
+    code = re.sub(r"\"\n\s*f?\"", "", code)  # a message that goes on in the next line
+    told = [
+        cell
+        for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        for cell in re.findall(r"`(.+?)`", row)
+    ]
+    parts = [part.strip() for cell in told for part in cell.split("...")]
+    assert len(parts) > 20
+    assert [part for part in parts if part not in code] == []
 
 
 # --- how to contribute --------------------------------------------------------------------------

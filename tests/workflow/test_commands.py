@@ -1,4 +1,4 @@
-"""Every command that the README and the help texts show runs as it is printed, in one workspace.
+"""Every command that README, the pages of `RUN` and the help texts show runs as it is printed, in one workspace.
 
 Its demo is the built-in study made tiny; its files have the names that the commands use. What needs
 a network, a cluster, nnU-Net, data under agreement or a person is skipped, with the reason.
@@ -33,7 +33,20 @@ from workspace import REPOSITORY, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    "first_report",
+    "from_nnunet",
+    "moved_label",
+    "layouts",
+    "repair_labels",
+    "splits",
+    "models",
+    "stages",
+)
+PAGES += ("slurm", "report", "studies", "reruns", "troubleshooting")
+RUN = [REPOSITORY / "README.md", *(REPOSITORY / "docs" / f"{page}.md" for page in PAGES)]
+"""Pages whose commands are run; those of the others are read, by `tests/unit/test_documentation.py`."""
+FIRST = REPOSITORY / "docs/first_report.md"
 PLUGINS = REPOSITORY / "resources" / "plugins"
 FOLDERS = ("labels", "totalsegmentator", "monai")
 SKIPPED = {
@@ -45,15 +58,8 @@ SKIPPED = {
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
     r"reproduce .*--yes": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",
-    r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the README lists",
+    r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the page lists",
 }
-
-
-def fenced(language: str, before: str = "") -> list[str]:
-    """Contents of the README's fenced blocks of a language, from a place of it on."""
-    text = README[README.index(before) :]
-    blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
-    return [re.sub(r"^   (?=\S| )", "", block, flags=re.MULTILINE) for block in blocks]
 
 
 def shown_in_help() -> list[str]:
@@ -70,14 +76,14 @@ def shown_in_help() -> list[str]:
     return found
 
 
-def shown_in_readme() -> list[str]:
-    """Commands of the README's blocks, then those within its sentences."""
-    return documents.shown_commands(REPOSITORY / "README.md")
+def shown_in_pages() -> list[str]:
+    """Commands of the blocks of each page, then those within its sentences."""
+    return [command for page in RUN for command in documents.shown_commands(page)]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Workspace:
-    """A checkout with the demo made tiny, and the study of the README's five steps in `my/`."""
+    """A checkout with the demo made tiny, and the study of the first tutorial in `my/`."""
     folder = tmp_path_factory.mktemp("commands")
     demo = yaml.safe_load((REPOSITORY / "config/studies/demo.yaml").read_text())
     thorax = demo["datasets"]["thorax"]
@@ -96,12 +102,11 @@ def workspace(tmp_path_factory) -> Workspace:
     for name in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (folder / ".venv/installed").touch()
-    own = README[README.index("## Your own data") :]
-    table = re.search(r"```\n *(case\tsubject.*?)```", own, re.DOTALL)[1]
-    rows = [line.strip() for line in table.strip().splitlines()]
+    table, study = (documents.blocks(FIRST, language)[0] for language in ("", "yaml"))
+    rows = table.text.splitlines()
     (folder / "my").mkdir()
     (folder / "my/cases.tsv").write_text("\n".join(rows) + "\n")
-    (folder / "my/study.yaml").write_text(fenced("yaml", "## Your own data")[0])
+    (folder / "my/study.yaml").write_text(study.text)
     for number, row in enumerate(rows[1:]):
         image, label = chest(number)
         *_, image_name, label_name = row.split("\t")
@@ -269,13 +274,13 @@ def prepare(folder: Path, command: str) -> None:
 
 
 def test_commands_are_found():
-    shown = [*shown_in_readme(), *shown_in_help()]
+    shown = [*shown_in_pages(), *shown_in_help()]
     for part in ("make publish STUDY=demo", "--anonymous", "segstudy study", "--confusion", "{"):
         assert any(part in command for command in shown)
     assert len(shown) > 30
 
 
-@pytest.mark.parametrize("command", list(dict.fromkeys([*shown_in_readme(), *shown_in_help()])))
+@pytest.mark.parametrize("command", list(dict.fromkeys([*shown_in_pages(), *shown_in_help()])))
 def test_a_command_runs_as_printed(workspace, command):
     reason = next((why for what, why in SKIPPED.items() if re.search(what, command)), "")
     if reason:

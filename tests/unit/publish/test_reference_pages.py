@@ -1,15 +1,20 @@
 """Pages that are built from the code: each column has a meaning, each subcommand its help."""
 
+import re
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 
 from segstudy.cases import Case, write_cases
 from segstudy.cli import STAGES, TOOLS
 from segstudy.download.problems import Problem, write_problems
+from segstudy.metric import EXTRA, MEASURED, OF_LESIONS, OF_PROBABILITIES
+from segstudy.metrics.measure import measure
+from segstudy.study import Metrics
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 sys.path.insert(0, str(DOCS))
@@ -89,3 +94,30 @@ def test_pages_do_not_hang_on_the_terminal(monkeypatch):
     page = reference_pages.command_page()
     monkeypatch.setenv("COLUMNS", "40")
     assert reference_pages.command_page() == page
+
+
+def test_every_metric_that_is_measured_has_its_formula():
+    assert list(reference_pages.formulas()) == list(reference_pages.MEASURED_METRICS)
+    page = reference_pages.formulas_page()
+    for name in (*MEASURED, *EXTRA, *OF_LESIONS, *OF_PROBABILITIES):
+        assert f"| `{name}` |" in page
+
+
+def test_formulas_of_counts_give_what_is_measured():
+    """The formula as it is printed, calculated with the counts of two masks."""
+    reference, prediction = np.zeros((2, 6, 7, 8), np.uint8)
+    reference[1:4, 1:5, 2:6], prediction[2:5, 1:6, 2:5] = 1, 1
+    both, either = reference & prediction, reference | prediction
+    counts = {"TP": both.sum(), "FP": (prediction - both).sum(), "FN": (reference - both).sum()}
+    counts = {name: float(number) for name, number in counts.items()}
+    counts |= {"TN": float((either == 0).sum()), "voxel": 0.006}
+    extra = [name for name in EXTRA if "_mm" not in name and name != "cldice"]
+    settings = Metrics(extra=extra)
+    measured = measure(reference, prediction, (1, 2, 3), {"one": (1,)}, settings)[0].values
+    tried = 0
+    for name, formula in reference_pages.formulas().items():
+        text = formula.replace("2 TP", "2 * TP").replace("· volume of a voxel", "* voxel")
+        if name in measured and not re.sub(r"TP|FP|FN|TN|voxel|abs|[\d\s()*/+-]", "", text):
+            assert eval(text, {"abs": abs}, counts) == pytest.approx(measured[name]), name
+            tried += 1
+    assert tried == 10

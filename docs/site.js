@@ -1,0 +1,9 @@
+// What scrolls sideways can be scrolled by the keyboard, and has a name for who hears the page.
+addEventListener("load", () => {
+  document.querySelectorAll("pre, .table-wrapper, .sidebar-scroll, .toc-scroll").forEach((one) => {
+    if (one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight) return;
+    one.tabIndex = 0;
+    one.setAttribute("role", "region");
+    one.setAttribute("aria-label", one.matches("pre") ? "Code" : one.matches(".table-wrapper") ? "Table" : "Pages");
+  });
+});
