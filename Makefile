@@ -82,5 +82,5 @@ lock: .venv/installed ## write requirements.lock from what is installed
 
 clean: ## remove results, caches and the environment
 	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
-	rm -rf docs/_build .snakemake .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/figures .snakemake .venv .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

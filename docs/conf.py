@@ -34,6 +34,6 @@ for name, text in {
     "command_line.md": reference_pages.command_page(),
     "formulas.md": reference_pages.formulas_page(),
     "contributing.md": reference_pages.contributing_page(),
-    "gallery.md": figures.make(REPOSITORY / "docs" / "_build" / "study"),
+    "gallery.md": figures.make(REPOSITORY / "results" / "pages"),
 }.items():
     (REPOSITORY / "docs" / name).write_text(text, encoding="utf-8")

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gallery_study
-import matplotlib as mpl
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
@@ -41,7 +40,7 @@ def make(build: Path) -> str:
     for results in dict.fromkeys((made, shown)):
         for path in (results / "figures").glob("*.png"):
             shutil.copyfile(path, FOLDER / path.name)
-    with mpl.rc_context(), style.paper(Style()):
+    with style.paper(Style()):
         for name, figure in {
             "why-subject": subject_unit(),
             "why-worst": worst_values(pandas.read_csv(made / "statistics" / "values.csv")),
@@ -158,7 +157,9 @@ def tolerance() -> Figure:
     for mask, colour, line in zip(
         masks, ("#E69F00", "#56B4E9"), ("solid", (0, (3, 1))), strict=True
     ):
-        picture.contour(mask[:, :, k].T, [0.5], colors=colour, linewidths=1.4, linestyles=[line])
+        picture.contour(
+            mask[:, :, k].T.astype(float), [0.5], colors=colour, linewidths=1.4, linestyles=[line]
+        )
     i, j = np.nonzero(masks[0][:, :, k])
     picture.set_xlim(i.min() - 6, i.max() + 6)
     picture.set_ylim(j.max() + 6, j.min() - 6)
@@ -174,7 +175,7 @@ def tolerance() -> Figure:
     ):
         spread.axvline(value, color=style.INK, linewidth=0.8)
         spread.annotate(
-            f"{name} {value:.1f}", (value, top * (0.98 - 0.13 * place)), xytext=(-2, 0),
+            f"{name} {value:.1f}", (value, top * (0.98 - 0.13 * place)), xytext=(-3 if place else 3, 0),
             textcoords="offset points", ha="right" if place else "left", va="top",
         )  # fmt: skip
     spread.set_xlabel("Distance (mm)")
@@ -219,7 +220,7 @@ def sides() -> Figure:
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         for value, colour, letter in ((1, "#E69F00", "R"), (2, "#56B4E9", "L")):
             mask = names == value
-            axes.contour(mask, [0.5], colors=colour, linewidths=1.8)
+            axes.contour(mask.astype(float), [0.5], colors=colour, linewidths=1.8)
             j, i = np.argwhere(mask).mean(axis=0)
             axes.text(i, j, letter, ha="center", va="center", color=style.INK, fontweight="bold")
         axes.set_title(title)

@@ -6,6 +6,7 @@ left its figures, the pages show these.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ STUDY = {
     },
     "metrics": {"nsd_tolerance_mm": [3.0]},
     "statistics": {"margin": {"dice": 0.02}},
-    "publish": {"metrics": ["dice", "hd95_mm", "nsd_3mm"]},
+    "publish": {"metrics": ["dice", "hd95_mm"]},
 }
 
 
@@ -99,10 +100,12 @@ def write_predictions(folder: Path) -> None:
 
 def run(folder: Path) -> Path:
     """Run the study in a folder, what is there from before being taken, and return its results."""
-    study = folder / f"{NAME}.yaml"
-    if not study.is_file():
+    study, made_by = folder / f"{NAME}.yaml", folder / "made_by.py"
+    if not made_by.is_file() or made_by.read_bytes() != Path(__file__).read_bytes():
+        shutil.rmtree(folder, ignore_errors=True)
         write_predictions(folder)
         study.write_text(yaml.safe_dump(STUDY, sort_keys=False), encoding="utf-8")
+        shutil.copyfile(__file__, made_by)
     command = [sys.executable, "-m", "segstudy", "run", study.name, "publish_figures"]
     done = subprocess.run(
         [*command, "--cores", str(min(4, os.cpu_count() or 1))],
