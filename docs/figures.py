@@ -91,7 +91,7 @@ def subject_unit(subjects: int = 20, icc: float = 0.6, repetitions: int = 4000) 
     for (name, values), colour, marker in zip(shares.items(), (ORANGE, BLUE), "os", strict=True):
         axes.plot(scans, values, marker=marker, color=colour, label=name)
     axes.axhline(0.05, color=style.SOFT, linestyle=(0, (4, 2)), linewidth=0.8)
-    axes.annotate("asked: 0.05", (8, 0.05), xytext=(0, -3), textcoords="offset points", ha="right", va="top", color=style.SOFT)  # fmt: skip
+    axes.annotate("asked: 0.05", (5, 0.05), xytext=(0, -4), textcoords="offset points", ha="center", va="top", color=style.SOFT)  # fmt: skip
     axes.set_ylim(0, None)
     axes.set_xticks(scans)
     axes.set_xlabel("Scans a subject")
@@ -145,7 +145,7 @@ def tolerance() -> Figure:
     """Draw a prediction of a heart, the distribution of its surface distances, and NSD over the tolerance."""
     image, truth, affine = patient(gallery_study.SEED, 0, gallery_study.SIZE)
     spacing_mm = tuple(np.linalg.norm(affine[:3, :3], axis=0))
-    predicted = gallery_study.shaken(truth, spacing_mm, (2.5, 0.8), np.random.default_rng(3))
+    predicted = gallery_study.shaken(truth, spacing_mm, (4.0, 1.0), np.random.default_rng(3))
     heart = STRUCTURES["heart"]
     masks = truth == heart, predicted == heart
     found = distances_of(*masks, spacing_mm)
@@ -175,8 +175,8 @@ def tolerance() -> Figure:
     ):
         spread.axvline(value, color=style.INK, linewidth=0.8)
         spread.annotate(
-            f"{name} {value:.1f}", (value, top * (0.98 - 0.13 * place)), xytext=(-3 if place else 3, 0),
-            textcoords="offset points", ha="right" if place else "left", va="top",
+            f"{name} {value:.1f}", (value, top * (0.98 - 0.13 * place)), xytext=(-3 if place == 2 else 3, 0),
+            textcoords="offset points", ha="right" if place == 2 else "left", va="top",
         )  # fmt: skip
     spread.set_xlabel("Distance (mm)")
     spread.set_ylabel("Share of both surfaces")
@@ -187,7 +187,7 @@ def tolerance() -> Figure:
     for limit in (1.0, 3.0):
         share = found.share_within(limit)
         curve.plot([limit], [share], "o", color=BLUE)
-        curve.annotate(f"{limit:.0f} mm: {share:.2f}", (limit, share), xytext=(5, -8), textcoords="offset points")  # fmt: skip
+        curve.annotate(f"{limit:.0f} mm: {share:.2f}", (limit, share), xytext=(6, -9), textcoords="offset points")  # fmt: skip
     curve.set_xlabel("Tolerance (mm)")
     curve.set_ylabel("NSD")
     curve.set_ylim(0, 1.03)
@@ -215,7 +215,7 @@ def sides() -> Figure:
         ("b  Mirrored, names kept:\nleft is called right", drawn[:, ::-1], label[:, ::-1]),
         ("c  Mirrored, names exchanged", drawn[:, ::-1], np.array([0, 2, 1])[label[:, ::-1]]),
     )
-    figure = Figure(figsize=(6.4, 2.1), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.95), layout="constrained")
     for axes, (title, picture, names) in zip(figure.subplots(1, 3), shown, strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         for value, colour, letter in ((1, "#E69F00", "R"), (2, "#56B4E9", "L")):
@@ -230,35 +230,41 @@ def sides() -> Figure:
 
 # --- the data's way -----------------------------------------------------------------------------
 
+FILES = {
+    "download": "images,\ncase table",
+    "repair": "labels",
+    "preprocess": "folds, plans,\narrays",
+    "train": "weights,\nhistory",
+    "infer": "label maps,\nnative grid",
+    "metrics": "a row a case\nand structure",
+    "statistics": "summary, tests,\nverdicts",
+    "publish": "figures, report,\nzip",
+}
+"""What each stage writes, for those that follow."""
+
 
 def chain() -> Figure:
-    """Draw every rule, a column a stage, with arrows from those that it waits for."""
+    """Draw the stages, what each writes, and an arrow wherever a rule of one waits for a rule of another."""
     stages = list(dict.fromkeys(map(stage_of, RULES)))
-    rows = dict.fromkeys(stages, 0)
-    places: dict[str, tuple[float, float]] = {}
-    for rule in RULES:
-        places[rule] = (stages.index(stage_of(rule)) * 1.0, -float(rows[stage_of(rule)]))
-        rows[stage_of(rule)] += 1
-    figure = Figure(figsize=(6.7, 0.34 * max(rows.values()) + 0.4), layout="constrained")
+    waiting = {
+        (stages.index(stage_of(one)), stages.index(stage_of(rule)))
+        for rule, before in waits(RULES).items()
+        for one in before
+    }
+    figure = Figure(figsize=(6.7, 2.0), layout="constrained")
     axes = figure.subplots()
-    for rule, before in waits(RULES).items():
-        x, y = places[rule]
-        for one in before:
-            from_x, from_y = places[one]
-            inside = from_x == x  # within a stage the arrow leaves and enters at the left
-            axes.annotate(
-                "", (x - 0.42, y), (from_x - 0.42 if inside else from_x + 0.42, from_y),
-                arrowprops={"arrowstyle": "-|>", "color": style.SOFT, "linewidth": 0.6, "mutation_scale": 6,
-                            "shrinkA": 0, "shrinkB": 0,
-                            "connectionstyle": f"arc3,rad={0.35 if inside and y < from_y else -0.35 if inside else 0}"},
-            )  # fmt: skip
-    for rule, (x, y) in places.items():
-        name = rule.removeprefix(f"{stage_of(rule)}_").replace("_", " ")
-        box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": style.FAINT}
-        axes.text(x, y, name, ha="center", va="center", fontsize=5.5, color=style.INK, bbox=box)
+    for start, end in sorted(pair for pair in waiting if pair[0] < pair[1]):
+        near = end - start == 1
+        axes.annotate(
+            "", (end - 0.4 if near else end - 0.1, 0 if near else 0.2), (start + 0.4 if near else start + 0.1, 0 if near else 0.2),
+            arrowprops={"arrowstyle": "-|>", "color": style.SOFT, "linewidth": 0.8, "mutation_scale": 7,
+                        "shrinkA": 0, "shrinkB": 0, "connectionstyle": f"arc3,rad={0 if near else -0.35}"},
+        )  # fmt: skip
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": BLUE}
     for place, stage in enumerate(stages):
-        axes.text(place, 0.8, stage, ha="center", fontweight="bold", color=style.INK)
-    axes.set_xlim(-0.6, len(stages) - 0.4)
-    axes.set_ylim(-max(rows.values()) + 0.4, 1.2)
+        axes.text(place, 0, stage, ha="center", va="center", fontweight="bold", bbox=box)
+        axes.text(place, -0.35, FILES[stage], ha="center", va="top", color=style.SOFT)
+    axes.set_xlim(-0.55, len(stages) - 0.45)
+    axes.set_ylim(-1.0, 1.6)
     axes.set_axis_off()
     return figure

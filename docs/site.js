@@ -1,5 +1,6 @@
-// What scrolls sideways can be scrolled by the keyboard, and has a name for who hears the page.
+// What scrolls can be scrolled by the keyboard, and has a name for who hears the page; captions of the pages' parts have a level.
 addEventListener("load", () => {
+  document.querySelectorAll(".caption[role=heading]").forEach((one) => one.setAttribute("aria-level", "2"));
   document.querySelectorAll("pre, .table-wrapper, .sidebar-scroll, .toc-scroll").forEach((one) => {
     if (one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight) return;
     one.tabIndex = 0;
