@@ -26,7 +26,7 @@ GAIN = 0.0
 """Mean Dice that fine-tuning is asked to gain, at least."""
 
 Size = dict[str, int]
-FULL: Size = {"pretraining": 100, "training": 10, "tested": 24, "epochs": 8, "tuning_epochs": 20}
+FULL: Size = {"pretraining": 100, "training": 10, "tested": 24, "epochs": 8, "tuning_epochs": 60}
 QUICK: Size = {"pretraining": 6, "training": 3, "tested": 3, "epochs": 1, "tuning_epochs": 1}
 
 

@@ -469,6 +469,27 @@ def test_initial_weights_that_have_seen_a_tested_case_are_refused_before_a_run(f
     assert "models.deep.initial_weights: my/first.pt" in told
 
 
+def test_what_initial_weights_cannot_give_is_told_before_a_run(folder, capsys):
+    import torch
+
+    from segstudy.networks.weights import FORMAT
+
+    weights = {"format": FORMAT, "model": {"network": "unet"}, "provenance": {}}
+    weights["state"] = {"encoder.0.0.weight": torch.ones(1), "heads.0.bias": torch.ones(1)}
+    file = write_study(folder)
+    content = yaml.safe_load(file.read_text())
+    content["models"]["deep"] |= {"initial_weights": "first.pt", "freeze": ["encoder.0", "encodr"]}
+    file.write_text(yaml.safe_dump(content))
+    (folder / "my" / "first.pt").write_bytes(b"no weights")
+    assert main(["run", str(file), "-n"]) == 1
+    assert "my/first.pt: not readable as weights" in " ".join(capsys.readouterr().err.split())
+    torch.save(weights, folder / "my" / "first.pt")
+    assert main(["run", str(file), "-n"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "models.deep.freeze: encodr: no layer in first.pt has that name" in told
+    assert "expected one of encoder, heads, or more of a name, e.g. encoder.0.0" in told
+
+
 def test_initial_weights_that_are_not_there_are_named_with_their_place(folder, capsys):
     file = write_study(folder)
     content = yaml.safe_load(file.read_text())

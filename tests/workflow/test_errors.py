@@ -1,5 +1,6 @@
 """Mistakes in the study file end Snakemake with the line a person needs."""
 
+import importlib.util
 import re
 
 import pytest
@@ -34,6 +35,20 @@ def test_a_misspelt_key_is_named(workspace):
         run.text,
     )
     assert "Traceback" not in run.text
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed"
+)
+def test_an_optional_package_that_lacks_is_told_before_any_job(workspace):
+    study = tiny_study(workspace.data / "cohort.tsv", moved=False)
+    study["models"]["deep"]["tensorboard"] = True
+    workspace.write_study(study)
+    run = workspace.run(check=False)
+    assert run.returncode == 1
+    assert "tiny.yaml: models.deep: tensorboard: true needs the package tensorboard" in run.text
+    assert "Traceback" not in run.text
+    assert not (workspace.results / "logs").exists()
 
 
 def test_a_bad_case_stops_the_study_by_name(workspace):

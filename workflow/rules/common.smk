@@ -34,6 +34,7 @@ from segstudy.jobs.code import (
     training_code,
     with_plugins,
 )
+from segstudy.jobs.extras import missing_extras
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.partial import finished_part
 from segstudy.jobs.resources import JobResources, grown

@@ -51,6 +51,16 @@ def check_executor() -> None:
         )
 
 
+@in_a_sentence
+def check_extras() -> None:
+    """Not a training to come without its optional package; where jobs have conda or a container, only they can tell."""
+    asked = {*workflow.dag_settings.targets, *workflow.dag_settings.until}
+    trains = not asked or not asked.isdisjoint(targets.STAGES[targets.STAGES.index("train") :])
+    told = missing_extras(STUDY, ONLY, PATHS)
+    if told and trains and not workflow.deployment_settings.deployment_method:
+        raise InputError("\n".join(f"{STUDY_FILE}: {one}" for one in told))
+
+
 # Snakemake runs `onstart` of the main Snakefile alone. Every study needs the audit, which asks this in its place.
 IN_MODULE = not workflow.modifier.is_main_snakefile()
 # A misspelt key would leave another study, or another folder, in its place. A module's config may be its user's.
@@ -63,4 +73,5 @@ def start_of_module() -> None:
     if IN_MODULE and workflow.is_main_process:
         check_executor()
         if not workflow.dryrun:
+            check_extras()
             record_owner()

@@ -81,6 +81,7 @@ def _write(options: Namespace) -> None:
         bundle_content,
         bundle_of,
         files_of,
+        is_bundle,
         trained_members,
         write_bundle,
     )
@@ -90,6 +91,10 @@ def _write(options: Namespace) -> None:
         if options.output.resolve() in {file.resolve() for file in files_of(options.weights)}:
             raise InputError(
                 f"--output {options.output}: is one of the weights, and would be overwritten; give another name"
+            )
+        if options.output.exists() and not is_bundle(options.output):
+            raise InputError(
+                f"--output {options.output}: is there, and is no bundle; it would be overwritten: give another name, or move it"
             )
     card = _text(options.card) if options.card else ""
     colours = _colours(options.colours) if options.colours else None
@@ -108,19 +113,31 @@ def _write(options: Namespace) -> None:
 
 def _shown(bundle) -> str:
     """Return what a bundle holds, in words."""
+    from segstudy.cases import ALL
     from segstudy.networks.bundle import earlier_images
 
     lines = [f"checksum {bundle.checksum}", f"{_words(len(bundle.members))}:"]
     for name, member in bundle.members.items():
         known = member["provenance"]
         images = len(known.get("images") or {})
-        earlier = earlier_images([member])
+        earlier, before = earlier_images([member]), known.get("initial_weights") or {}
+        tuned = (
+            f"; fine-tuned from weights that knew {earlier} further cases"
+            if earlier
+            else "; fine-tuned from other weights"
+        )
         seen = len({*(known.get("training") or ()), *(known.get("validation") or ())})
         lines.append(
             f"  {name}: {', '.join(member['structures'])}; trained on {seen} cases"
             + (", whose names it does not tell" if known.get("anonymous") else "")
             + (f", {images} of them known by their images" if images else "")
-            + (f"; fine-tuned from weights that knew {earlier} further cases" if earlier else "")
+            + (tuned if before else "")
+            + (
+                ", which do not tell of all their cases"
+                if not before.get("knows_all", True)
+                else ""
+            )
+            + ("; no case of its study was held out" if known.get("fold") == ALL else "")
         )
         lines += [
             f"    needs the plug-in {told.rpartition(' ')[0]}: --plugin FILE"

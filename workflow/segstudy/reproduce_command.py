@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from segstudy import shipped
 from segstudy.errors import InputError
 from segstudy.files import write_table, write_text, writing_folder
+from segstudy.jobs import machine
 from segstudy.jobs.options import job_environment
 from segstudy.log import log
 from segstudy.package_files import CHECKSUMS, FOLDS, LOCK, PLUGINS, SETTINGS, TABLES
@@ -60,7 +61,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="what else the package only names: folders of predictions, programs, tables. Without it, the keys are listed",
     )
-    parser.add_argument("--cores", type=int, metavar="N", help="as many as then, by default")
+    parser.add_argument(
+        "--cores",
+        type=int,
+        metavar="N",
+        help="those of this machine, by default; where a training got fewer threads than its model asks for, as many as then",
+    )
     parser.add_argument("--yes", action="store_true", help="run it without asking")
     parser.add_argument(
         "--trust", action="store_true", help="run the code and the programs that the package names"
@@ -134,9 +140,19 @@ def _planned(package: Package, options: Namespace) -> _Rerun:
         study,
         inputs.data_folders(options.path, study, package.lacking),
         inputs.settings(options.set, package.lacking),
-        options.cores or package.record["threads"],
+        options.cores or _cores(study, package.record["threads"]),
         (options.output or Path(f"reproduced-{study.name}")).absolute(),
     )
+
+
+def _cores(study: "Study", threads: int) -> int:
+    """Return the cores that give each training the threads that it had then, on which its last bits hang on a CPU."""
+    return threads if _asked_threads(study) > threads else max(threads, machine.cores())
+
+
+def _asked_threads(study: "Study") -> int:
+    """Return the most threads that a model asks for."""
+    return max((getattr(model, "threads", 1) for model in study.models.values()), default=1)
 
 
 def _code(rerun: _Rerun) -> list[str]:
@@ -164,9 +180,9 @@ def _differences(rerun: _Rerun) -> list[str]:
         if package.plugins.get(label, digest) != digest
     ]
     threads = package.record["threads"]
-    if rerun.cores != threads:
+    if min(_asked_threads(rerun.study), rerun.cores) != min(_asked_threads(rerun.study), threads):
         found.append(
-            f"cores: {threads} made it, {rerun.cores} are asked for; trainings may get other threads"
+            f"cores: a training had {threads} threads, and would have others with --cores {rerun.cores}"
         )
     return found
 

@@ -3,6 +3,7 @@
 Nothing is written, and no image is opened. As the command line, it may ask any stage.
 """
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from segstudy import folds, results_owner, shipped
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.jobs import options
+from segstudy.jobs.extras import missing_extras
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.partial import finished_part
 from segstudy.jobs.results import ResultPaths
+from segstudy.log import log
 from segstudy.study import FilesSource, Study, TableSource, check_sources, read_study
 
 
@@ -60,21 +63,45 @@ def check_tables(study: Study) -> None:
 
 
 def check_initial_weights(study: Study, paths: ResultPaths) -> None:
-    """Refuse initial weights that were trained on a tested case, as far as audit and splits have run; else the training does.
+    """Refuse initial weights that can't be read, that lack a layer to freeze, or that were trained on a tested case.
 
-    Raises InputError with the case and the file.
+    Of the latter as far as audit and splits have run; else the training does. Raises InputError with the case, or the layer, and
+    the file.
     """
-    from segstudy.cases import read_cases, read_splits
-    from segstudy.seen_cases import checksums, refuse_seen
-
     tuned = {
-        name: model.initial_weights
+        name: model
         for name, model in study.models.items()
         if getattr(model, "initial_weights", None)
     }
-    audited = [name for name in study.tested_datasets if Path(paths.cases(name)).is_file()]
-    if not (tuned and audited and Path(paths.splits).is_file()):
+    # Where torch lacks, jobs have environments of their own, and the training tells.
+    if not tuned or importlib.util.find_spec("torch") is None:
         return
+    from segstudy.networks.initial_weights import read_initial
+    from segstudy.seen_cases import refuse_seen
+
+    known = _tested_checksums(study, paths)
+    for name, model in tuned.items():
+        where = f"models.{name}.initial_weights: {model.initial_weights}"
+        initial = read_initial(model.initial_weights)
+        refuse_seen(initial.cases, known, where)
+        for layer in model.freeze:
+            if not any(f"{one}.".startswith(f"{layer}.") for one in initial.state):
+                tops = dict.fromkeys(one.partition(".")[0] for one in initial.state)
+                example = next(iter(initial.state), "").rpartition(".")[0]
+                raise InputError(
+                    f"models.{name}.freeze: {layer}: no layer in {initial.file} has that name, or begins by it, so it would keep "
+                    f"random weights; expected one of {', '.join(tops)}, or more of a name, e.g. {example}"
+                )
+
+
+def _tested_checksums(study: Study, paths: ResultPaths) -> dict[str, str]:
+    """Return the checksum of the image of each tested case, as far as audit and splits have run."""
+    from segstudy.cases import read_cases, read_splits
+    from segstudy.seen_cases import checksums
+
+    audited = [name for name in study.tested_datasets if Path(paths.cases(name)).is_file()]
+    if not Path(paths.splits).is_file():
+        return {}
     folds = {*study.folds, None}
     tested = {
         f"{split.dataset}/{split.case}"
@@ -84,12 +111,7 @@ def check_initial_weights(study: Study, paths: ResultPaths) -> None:
     known = {}
     for dataset in audited:
         known |= checksums(dataset, read_cases(paths.cases(dataset)))
-    from segstudy.networks.initial_weights import read_initial
-
-    for name, path in tuned.items():
-        seen = read_initial(path).cases
-        images = {case: checksum for case, checksum in known.items() if case in tested}
-        refuse_seen(seen, images, f"models.{name}.initial_weights: {path}")
+    return {case: checksum for case, checksum in known.items() if case in tested}
 
 
 def proposed_dataset(folder: Path, name: str, path: Path) -> tuple[str, list[str]]:
@@ -163,6 +185,8 @@ def check(config: Mapping[str, Any]) -> Study:
     if options.is_on(config["partial"], "partial"):
         finished_part(study, paths, models)
     check_initial_weights(study, paths)
+    for told in missing_extras(study, models, paths):
+        log.warning("%s: %s", file, told)
     if not options.is_on(config["adopt"], "adopt"):
         results_owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
     return study

@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from segstudy.folds import refuse_twin
+from segstudy.jobs.extras import missing_extras
+from segstudy.log import log
 from segstudy.paths import expanded, spelt_as_stored
 from segstudy.start import check_tables, tell_cases
 from segstudy.study import Model, Study, check_sources, read_study
@@ -47,6 +49,8 @@ def run(options: Namespace) -> None:
             tell_cases(study)
             return
         check_tables(study)
+        for told in missing_extras(study, study.models, None):
+            log.warning("%s: %s", file, told)
         print(
             f"{file}: {study.name}: {len(study.datasets)} dataset(s), "
             f"{len(study.models)} model(s), {len(study.folds)} fold(s), "

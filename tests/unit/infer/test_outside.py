@@ -186,6 +186,28 @@ def test_a_table_of_the_users_own_is_not_overwritten(here, capsys):
     assert not Path("out/a.nii.gz").exists()
 
 
+@pytest.mark.parametrize("name", ["b.nii.gz", "b.npz"])
+def test_files_of_others_are_not_overwritten(here, capsys, read, name):
+    """The labels of an expert, say, that bear the names of the scans."""
+    Path("out").mkdir()
+    Path("out", name).write_bytes(b"an expert's")
+    assert main(["infer", *ALL, "--probabilities", "scans"]) == 1
+    assert f"out/{name}: is there, and not of segstudy's" in capsys.readouterr().err
+    assert not read and Path("out", name).read_bytes() == b"an expert's"
+    assert [path.name for path in Path("out").iterdir()] == [name]
+    # What stands there and is not in the way is left as it is.
+    assert main(["infer", *ALL, "--probabilities", "scans/a.nii.gz"]) == 0
+    assert Path("out", name).read_bytes() == b"an expert's"
+
+
+def test_an_image_that_another_ones_label_would_overwrite_is_told(here, capsys):
+    before = Path("scans/b.nii.gz").read_bytes()
+    Path("list.csv").write_text("case,image\nb,scans/a.nii.gz\nc,scans/b.nii.gz\n")
+    assert main(["infer", *ALL[:-1], "scans", "list.csv"]) == 1
+    assert "scans/b.nii.gz: the label of b would overwrite it" in capsys.readouterr().err
+    assert Path("scans/b.nii.gz").read_bytes() == before
+
+
 def test_an_image_that_a_member_was_trained_on_is_refused(here, capsys):
     """Planted: the second member has seen scan b, under another name and turned."""
     trained = load_weights("fold-1/weights.pt")

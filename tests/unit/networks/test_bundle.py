@@ -18,20 +18,28 @@ from segstudy.errors import InputError
 from segstudy.images.plan import Plan
 from segstudy.networks import build, onnx_export
 from segstudy.networks.bundle import bundle_content, checksum, load_members, read_bundle
-from segstudy.networks.weights import Trained, save_weights
-from segstudy.study import EnetModel, PluginModel, UnetModel
+from segstudy.networks.initial_weights import read_initial
+from segstudy.networks.weights import Trained, save_weights, write_content
+from segstudy.study import (
+    AttentionUnetModel,
+    EnetModel,
+    PluginModel,
+    SwinUnetrModel,
+    UnetModel,
+    UnetrModel,
+)
 
 PLUGIN = Path(__file__).resolve().parents[3] / "resources" / "plugins" / "residual_net.py"
 PATCH = (16, 16, 8)
 
 
-def write(path, seed=0, model=None, structures=("liver", "tumour")):
+def write(path, seed=0, model=None, structures=("liver", "tumour"), patch=PATCH):
     """A network with fresh weights, which knows two training cases and their images."""
     torch.manual_seed(seed)
     model = model or UnetModel(network="unet", channels=(4, 8), patch_size=PATCH, device="cpu")
     plan = Plan((1.0, 1.0, 2.0), "none", 0, "zscore", 3, None, (), (20, 20, 10)).to_dict()
     spacing = (1.0, 1.0, 2.0)[: model.dims]
-    network = build(model, 1, 1 + len(structures), PATCH[: model.dims], spacing)
+    network = build(model, 1, 1 + len(structures), patch[: model.dims], spacing)
     provenance = {
         "fold": seed,
         "seed": 3,
@@ -39,7 +47,7 @@ def write(path, seed=0, model=None, structures=("liver", "tumour")):
         "validation": ["site/Cy"],
         "images": {"site/Anna": "a1", "site/Bo": "b2", "site/Cy": "c3"},
     }
-    trained = Trained(network, model, structures, ("ct",), plan, PATCH[: model.dims], provenance)
+    trained = Trained(network, model, structures, ("ct",), plan, patch[: model.dims], provenance)
     save_weights(path, trained)
     network.eval()
     return trained
@@ -240,6 +248,12 @@ def _sparse():
         (("members", 0, "structures"), [1, 2]),
         (("members", 0, "patch_size"), ["a", "b", "c"]),
         (("members", 0, "plugins"), "text"),
+        (("members", 0, "structures"), ["liver", "liver"]),
+        (("members", 0, "left_right_pairs"), [["liver", "spleen"]]),
+        (("members", 0, "plan", "crop"), "head"),
+        (("members", 0, "plan", "normalise"), "ct"),
+        (("members", 0, "plan", "channels"), [3]),
+        (("members", 0, "plan", "median_shape"), "x"),
         (("members", 0), "text"),
         (("colours",), {"liver": 3}),
         (("card",), _sparse()),
@@ -299,6 +313,72 @@ def test_card_and_show_tell_of_the_weights_before(folder, capsys):
     assert "fine-tuned from weights that knew 2 further cases" in capsys.readouterr().out
 
 
+def test_a_bundle_says_what_was_fine_tuned_from_what_and_what_was_trained_on_all(folder, capsys):
+    model = UnetModel(
+        network="unet",
+        channels=(4, 8),
+        patch_size=PATCH,
+        initial_weights="p.pth",
+        freeze=["encoder"],
+    )
+    trained = write("tuned.pt", model=model)
+    before = {
+        "file": "p.pth",
+        "sha256": "5" * 64,
+        "network": "nnunet",
+        "images": {},
+        "knows_all": False,
+    }
+    provenance = trained.provenance | {"initial_weights": before, "fold": "all"}
+    save_weights("tuned.pt", replace(trained, provenance=provenance))
+    words = ["bundle", "--weights", "tuned.pt", "fold-0/weights.pt", "--output", "m"]
+    assert main(words) == 0
+    card = read_bundle("m").card
+    told = (
+        "Fine-tuned (unet, fold all, seed 3) from p.pth (sha256 "
+        + "5" * 64
+        + "), of network nnunet; frozen: encoder."
+    )
+    assert told in card
+    assert "They do not tell of all their cases" in card
+    assert (
+        "none held out to test them: unet, fold all, seed 3. These have no held-out result" in card
+    )
+    assert main([*words, "--anonymous"]) == 0
+    first, second = read_bundle("m").members.values()
+    kept = first["provenance"]["initial_weights"]
+    assert kept == before | {"file": "initial weights"}
+    assert "initial_weights" not in second["provenance"]
+    assert "do not tell of all" in read_bundle("m").card
+    capsys.readouterr()
+    assert main(["bundle", "--show", "m"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "; fine-tuned from other weights, which do not tell of all their cases; no case of its study"
+        in shown
+    )
+    assert shown.count("held out") == read_bundle("m").card.count("held out") + 1
+
+
+def test_anonymous_weights_do_not_claim_to_know_what_those_before_did_not(folder):
+    """Else who fine-tunes from the bundle is not warned that a tested case may be among them."""
+    trained = write("tuned.pt")
+    before = {
+        "file": "p.pth",
+        "sha256": "5" * 64,
+        "network": "nnunet",
+        "images": {},
+        "knows_all": False,
+    }
+    save_weights(
+        "tuned.pt", replace(trained, provenance=trained.provenance | {"initial_weights": before})
+    )
+    assert not read_initial("tuned.pt").knows_all
+    (member,) = bundle_content(["tuned.pt"], anonymous=True)["members"].values()
+    write_content("anonymous.pt", member)
+    assert not read_initial("anonymous.pt").knows_all
+
+
 def test_two_versions_of_a_plugin_are_told_apart_by_their_code(folder):
     own = {"network": "plugin", "patch_size": PATCH, "device": "cpu"}
     for place in ("a", "b"):
@@ -332,6 +412,17 @@ def test_a_plugin_is_named_by_whoever_uses_the_bundle(folder, capsys):
     capsys.readouterr()
     assert main(["bundle", "--show", "m"]) == 0
     assert "needs the plug-in my_net.py: --plugin FILE" in capsys.readouterr().out
+
+
+def test_only_a_bundle_is_replaced(folder, capsys):
+    words = ["bundle", "--weights", "fold-0/weights.pt", "--output"]
+    Path("card.md").write_text("# Ours")
+    for there in ("card.md", "fold-1/weights.pt"):
+        before = Path(there).read_bytes()
+        assert main([*words, there, "--card", "card.md"]) == 1
+        assert f"--output {there}: is there, and is no bundle" in capsys.readouterr().err
+        assert Path(there).read_bytes() == before
+    assert main([*words, "m"]) == main([*words, "m"]) == 0
 
 
 def test_a_file_that_is_named_twice_counts_once(folder):
@@ -381,24 +472,34 @@ def test_an_export_deletes_nothing_of_others(folder, capsys, monkeypatch):
     assert found == ["01-unet-fold-1-seed-3.json", "01-unet-fold-1-seed-3.onnx"]
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        UnetModel(network="unet", channels=(4, 8), patch_size=PATCH, device="cpu"),
-        EnetModel(network="enet", channels=4, device="cpu"),
-    ],
-    ids=lambda model: model.network,
-)
-def test_onnx_runtime_computes_the_same(folder, model):
+NETWORKS = {
+    "unet": (UnetModel(network="unet", channels=(4, 8)), PATCH),
+    "unet_2d_cbam": (
+        UnetModel(network="unet", dims=2, channels=(4, 8), attention="cbam", upsampling="linear"),
+        (16, 16),
+    ),
+    "unet_siren": (UnetModel(network="unet", channels=(4, 8), head={"hidden": 4}), PATCH),
+    "enet": (EnetModel(network="enet", channels=4), (16, 16)),
+    "attention_unet": (AttentionUnetModel(network="attention_unet", channels=(4, 8)), (16, 16, 16)),
+    "unetr": (
+        UnetrModel(network="unetr", feature_size=4, hidden_size=24, heads=2),
+        (16, 16, 16),
+    ),
+    "swin_unetr_2d": (SwinUnetrModel(network="swin_unetr", dims=2, feature_size=12), (64, 64)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_computes_the_same(folder, name):
     pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
     pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    trained = write(folder / "w.pt", 0, model)
+    model, patch = NETWORKS[name]
+    trained = write(folder / "w.pt", 0, model, patch=patch)
     words = ["--weights", "w.pt", "--output", "m", "--onnx", "onnx"]
     assert main(["bundle", *words]) == 0
     (file,) = Path("onnx").glob("*.onnx")
     told = json.loads(file.with_suffix(".json").read_text())
-    patch = PATCH[: model.dims]
     assert told["input"]["shape"] == [1, 1, *patch]
     assert told["output"]["classes"] == ["background", "liver", "tumour"]
     assert told["preprocessing"]["spacing_mm"] == [1.0, 1.0, 2.0]

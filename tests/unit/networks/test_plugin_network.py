@@ -8,6 +8,7 @@ import torch
 
 from segstudy import plugins
 from segstudy.errors import InputError
+from segstudy.images.plan import Plan
 from segstudy.networks import build, check, label, modules, strides, telling
 from segstudy.networks.describe import describe
 from segstudy.networks.weights import Trained, load_weights, save_weights
@@ -15,7 +16,7 @@ from segstudy.study import PluginModel
 from segstudy.train.memory import training_memory_mb
 
 EXAMPLE = Path(__file__).parents[3] / "resources" / "plugins" / "residual_net.py"
-PLAN = {"spacing_mm": [1.0, 1.0, 2.0]}
+PLAN = Plan((1.0, 1.0, 2.0), "none", 0.0, "zscore", 3.0).to_dict()
 
 
 @pytest.fixture(autouse=True)

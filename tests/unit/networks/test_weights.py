@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from segstudy.errors import InputError
+from segstudy.images.plan import Plan
 from segstudy.networks import build
 from segstudy.networks.weights import Trained, load_weights, save_weights
 from segstudy.study import EnetModel, UnetModel
 
-PLAN = {"spacing_mm": [1.0, 1.0, 3.0], "normalise": "ct", "intensities": [{"low": -5.0}]}
+INTENSITIES = {"low": -5.0, "high": 90.0, "mean": 40.0, "sd": 20.0}
+PLAN = Plan((1.0, 1.0, 3.0), "none", 0.0, "ct", 3.0, None, (INTENSITIES,) * 2).to_dict()
 MODELS = [
     (UnetModel(network="unet", channels=(4, 6, 8)), (16, 16, 8)),
     (UnetModel(network="unet", dims=2, channels=(4, 8), planes=("coronal",)), (16, 16)),
@@ -102,6 +104,18 @@ def test_weights_of_the_version_before_are_read(tmp_path):
         (lambda c: c.pop("plan"), "plan is missing"),
         (lambda c: c["plan"].pop("spacing_mm"), "plan is missing or damaged"),
         (lambda c: c.update(structures="left"), "structures is missing or damaged"),
+        (lambda c: c.update(structures=["left", "left"]), "structures: left stands there twice"),
+        (lambda c: c.update(left_right_pairs=[["left", "top"]]), "top is none of the structures"),
+        (lambda c: c["plan"].update(crop="head"), "plan.crop: head; expected one of body"),
+        (
+            lambda c: c["plan"].update(channels=[0, 2]),
+            r"plan.channels: \[0, 2\]; expected places in",
+        ),
+        (
+            lambda c: c["plan"].update(intensities=[{"low": 1}]),
+            "low, high, mean and sd of each of 2",
+        ),
+        (lambda c: c["plan"].pop("margin_mm"), "plan: a plan with a missing or unusable entry"),
         (lambda c: c["state"].pop("heads.0.bias"), "weights do not fit.*heads.0.bias"),
         (lambda c: c["structures"].append("third"), "weights do not fit"),
         (lambda c: c.update(patch_size=[4, 4, 4]), "halved"),

@@ -354,6 +354,56 @@ def test_a_training_case_whose_subject_another_dataset_tests_is_left_out(role, f
     assert "label maps" not in caplog.text
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_a_subject_that_another_dataset_keeps_for_testing_is_in_no_fold(given):
+    """Else all folds but one would train on the person that every fold's model is tested on."""
+    one = [case(f"a{n}", fold=n % 2 if given else None) for n in range(4)]
+    one += [case("t1", "X", split="test")]
+    other = [case(f"b{n}", fold=n if given else None) for n in range(2)]
+    leak = [replace(other[0], subject="X"), other[1]]
+    roles = {"A": "train", "B": "train"}
+    told = (
+        r"datasets B and A: subject X is trained on \(case B/b0\) and kept for testing \(case A/t1"
+    )
+    with pytest.raises(InputError, match=told):
+        split({"A": one, "B": leak}, roles, Splits(folds=2))
+    alike = [replace(leak[0], split="test", fold=None), other[1]]
+    found = fold_of(split({"A": one, "B": alike}, roles, Splits(folds=2)))
+    assert (found["A", "t1"], found["B", "b0"]) == (None, None)
+    on_request = Splits(folds=2, group_by="case_though_it_leaks")
+    if not given:
+        assert fold_of(split({"A": one, "B": leak}, roles, on_request))["B", "b0"] in (0, 1)
+
+
+def test_the_name_of_a_subject_at_a_site_for_testing_is_warned_of(caplog):
+    cohorts = {"A": [case("1"), case("2")], "T": [case("1"), case("7")]}
+    found = fold_of(split(cohorts, {"A": "train", "T": "test"}, Splits(folds=2)))
+    assert {found["A", "1"], found["A", "2"]} == {0, 1} and found["T", "1"] is None
+    assert "1 subjects that folds train on and test, e.g. 1, bear the name of one of" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_label_maps_for_training_only_leave_out_subjects_whose_maps_are_tested(kept):
+    """In a study of label maps alone, maps are what is tested."""
+    maps = [map_of(f"m{n}", f"s{n}") for n in range(4)]
+    maps += [replace(map_of("t", "X"), split="test")]
+    more = [map_of("again", "X" if kept else "s0"), map_of("new")]
+    roles = {"A": "train", "B": "train_only"}
+    found = fold_of(
+        split({"A": maps, "B": more}, roles, Splits(folds=2), label_maps_are_tested=True)
+    )
+    assert found["B", "new"] == UNTESTED
+    assert found["B", "again"] == (LEFT_OUT if kept else found["A", "m0"])
+
+
+def test_a_label_map_that_is_kept_for_testing_is_not_trained_on(caplog):
+    maps = [map_of("m0"), replace(map_of("m1"), split="test")]
+    cohorts = {"A": [case(f"c{n}") for n in range(4)], "maps": maps}
+    found = fold_of(split(cohorts, {"A": "train", "maps": "train"}, Splits(folds=2)))
+    assert (found["maps", "m0"], found["maps", "m1"]) == (UNTESTED, LEFT_OUT)
+    assert "1 label maps have split test, e.g. maps/m1, and no image" in caplog.text
+
+
 def test_where_nothing_is_left_to_train_on_the_names_are_told():
     cohorts = {"A": [case("1"), case("2")], "T": [case("1"), case("2")]}
     with pytest.raises(InputError, match="the subject of each of the 2 training cases is tested"):

@@ -190,9 +190,46 @@ def test_a_card_of_an_ensemble_tells_of_its_members(plain):
     text = model_cards.card(results, "both").replace("\\", "")
     assert "It is the ensemble of enet and unet_3d" in text
     assert "not trained in this study" not in text and "not known" not in text
+    assert "the class probabilities of 2 networks are averaged with equal weights" in text
+    assert "Nothing was trained for it beyond enet and unet_3d, whose cards tell" in text
     assert "both is an ensemble of enet and unet_3d" in FACTS["ensembling"].tell(results)
     assert "ensemble of enet and unet_3d" in FACTS["technology"].tell(results)
     assert FACTS["architectures"].lacks(results) == ""
+
+
+def test_a_card_tells_what_was_fine_tuned_from_what_and_which_weights_have_no_result(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["models"]["enet"] |= {
+        "initial_weights": "before/weights.pt",
+        "freeze": ["initial"],
+        "train_on_all": True,
+        "optimizer": {"lr_factors": {"initial": 0.1}},
+    }
+    tuned = Results(type(plain.study).model_validate(content), plain.root)
+    record = {
+        **{"file": "weights.pt", "sha256": "ab" * 32, "network": "enet", "known_cases": 7},
+        **{
+            "knows_all": True,
+            "taken": ["initial", "up"],
+            "anew": {"final": ""},
+            "frozen": ["initial"],
+        },
+    }
+    before = tuned.trained
+    tuned.__dict__["trained"] = lambda *run: before(*run) | {"initial_weights": record}
+    text = model_cards.card(tuned, "enet").replace("\\", "")
+    assert "It was fine-tuned from weights that were trained before (see Training)." in text
+    training = text.split("## Training")[1].split("## Evaluation")[0]
+    assert (
+        f"started from weights.pt (sha256 {'ab' * 8}; network enet, trained on 7 cases" in training
+    )
+    assert "1 layer (initial) kept their weights" in training
+    assert "| Layer-wise learning rates | initial × 0.1 |" in training
+    assert "These weights have no held-out result of their own" in text
+    assert "fine-tuned" in front(text)["tags"]
+    assert "fine-tuned from weights" in model_cards.bundle(tuned, "enet")["description"]
+    other = model_cards.card(plain, "enet")
+    assert "fine-tuned" not in other and "held-out result" not in other
 
 
 # --- tables -------------------------------------------------------------------------------------

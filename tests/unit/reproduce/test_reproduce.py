@@ -8,6 +8,7 @@ import platform
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -489,3 +490,15 @@ def test_numbers_that_are_only_written_otherwise_do_not_differ_by_0(tmp_path):
     assert found.sentence == (
         "tests.csv: estimate: differs as it is written, with the same numbers, in 1 row"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "then", "here", "cores"),
+    [(1, 1, 8, 8), (4, 4, 8, 8), (4, 4, 2, 4), (13, 2, 8, 2)],
+    ids=["more cores", "enough", "fewer cores", "fewer threads than asked for"],
+)
+def test_trainings_get_the_threads_that_they_had(monkeypatch, asked, then, here, cores):
+    monkeypatch.setattr(reproduce_command.machine, "cores", lambda: here)
+    study = SimpleNamespace(models={"a": SimpleNamespace(threads=asked), "b": SimpleNamespace()})
+    assert reproduce_command._cores(study, then) == cores
+    assert min(asked, cores) == then

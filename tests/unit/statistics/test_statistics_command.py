@@ -188,7 +188,7 @@ def test_the_benchmark_of_error_rates_runs():
     run = run_quickly("error_rates")
     assert run.returncode == 0, run.stdout + run.stderr
     levels = [line for line in run.stdout.splitlines() if line.startswith("target type I error")]
-    # Three shapes at three sizes with seven kinds of scans, then two sites of each.
-    assert len(levels) == 3 * 3 * 7 + 3
+    # Three shapes: at three sizes with seven kinds of scans, of two sites, and as subgroups of three kinds.
+    assert len(levels) == 3 * 3 * 7 + 3 + 3 * 3
     assert all(0 <= float(line.split(": ")[1].split()[0]) <= 1 for line in levels)
     assert any("of 24 tests" in line or "24 tests of" in line for line in run.stdout.splitlines())

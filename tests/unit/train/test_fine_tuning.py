@@ -10,8 +10,11 @@ from toy_cohort import SHAPE, STRUCTURES
 from segstudy.cases import Case, write_cases
 from segstudy.cli import main
 from segstudy.errors import InputError
+from segstudy.images.plan import Plan
 from segstudy.networks import build
+from segstudy.networks.bundle import bundle_content, write_bundle
 from segstudy.networks.initial_weights import HEAD, InitialWeights, head_of, read_initial, take
+from segstudy.networks.weights import FORMAT, Trained, save_weights
 from segstudy.study import Optimizer, TrainSettings, UnetModel, from_json
 from segstudy.train.fine_tuning import keep_statistics, start
 from segstudy.train.trainer import build_optimizer
@@ -284,6 +287,45 @@ def test_other_files_are_refused(tmp_path, content, told):
         torch.save(content, tmp_path / "a.pt")
     with pytest.raises(InputError, match=told):
         read_initial(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"(lp0\n.", b"\x80\x02]q\x00.", b"text\n"])
+def test_files_of_other_kinds_are_refused_in_a_sentence(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pt: "):
+        read_initial(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("provenance", "text"), ("provenance", {"images": ["x"]}), ("model", None)]
+)
+def test_weights_of_a_wrong_shape_are_refused(tmp_path, key, value):
+    content = {"format": FORMAT, "model": {}, "provenance": {}, "state": {"w": torch.ones(1)}}
+    read = tmp_path / "a.pt"
+    torch.save(content, read)
+    assert not read_initial(read).knows_all
+    torch.save(content | {key: value}, read)
+    with pytest.raises(InputError, match=f"{key} is missing or damaged"):
+        read_initial(read)
+
+
+def test_a_bundle_of_one_network_is_taken_and_one_of_several_is_not(tmp_path):
+    model = UnetModel(network="unet", channels=(4, 8), normalisation="batch")
+    plan = Plan((1.0, 1.0, 2.0), "none", 0, "zscore", 3, None, (), (20, 20, 10)).to_dict()
+    known = {"fold": 0, "training": ["s/Anna"], "validation": [], "images": {"s/Anna": "1"}}
+    for name in ("one", "two"):
+        own = Trained(network(), model, ("a", "b"), ("ct",), plan, (16, 16, 8), known)
+        save_weights(tmp_path / f"{name}.pt", own)
+    one, two = (str(tmp_path / f"{name}.pt") for name in ("one", "two"))
+    write_bundle(tmp_path / "one.bundle", bundle_content([one], anonymous=True))
+    write_bundle(tmp_path / "both.bundle", bundle_content([one, two]))
+    given, taken = read_initial(one), read_initial(tmp_path / "one.bundle")
+    assert taken.file == "one.bundle" and taken.network == "unet" and taken.knows_all
+    assert taken.cases.keys() == {"1"} == given.cases.keys()
+    assert "Anna" not in str(taken.cases)
+    assert all(torch.equal(values, taken.state[name]) for name, values in given.state.items())
+    with pytest.raises(InputError, match="a bundle of 2 networks .* a training starts from one"):
+        read_initial(tmp_path / "both.bundle")
 
 
 def test_freezing_without_initial_weights_is_refused():

@@ -25,6 +25,8 @@ NAMED = 6
 FOR = {
     "dicom": "DICOM files",
     "nnunet": "trainer: nnunet",
+    "onnx": "segstudy bundle --onnx",
+    "tensorboard": "tensorboard: true",
 }
 """What an extra of the package is for; the others are for those who work on segstudy itself."""
 

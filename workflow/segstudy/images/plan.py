@@ -10,6 +10,9 @@ from segstudy.errors import InputError
 from segstudy.images.files import Grid
 from segstudy.images.geometry import ras_grid
 
+CROPS = ("body", "nonzero", "none")
+NORMALISATIONS = ("ct", "zscore")
+
 
 @dataclass(frozen=True)
 class Geometry:

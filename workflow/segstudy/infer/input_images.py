@@ -50,10 +50,14 @@ def named_images(
                 f"{paths[0]} and {images[name][0]}: both would be written to {name}{suffix}; "
                 "predict them into two folders"
             )
-        for path in paths:
-            if path.resolve() == (output / f"{name}{suffix}").resolve():
-                raise InputError(f"{path}: its label would overwrite it; choose another --output")
         images[name] = paths
+    of_labels = {(output / f"{name}{suffix}").resolve(): name for name in images}
+    for name, paths in images.items():
+        for path in paths:
+            other = of_labels.get(path.resolve())
+            if other is not None:
+                whose = "its label" if other == name else f"the label of {other}"
+                raise InputError(f"{path}: {whose} would overwrite it; choose another --output")
     return images
 
 

@@ -67,6 +67,7 @@ class Record:
         """Read the record of a folder, where there is one; a line that a kill cut off counts for nothing."""
         self.folder = folder
         self.entries: dict[str, Entry] = {}
+        self._begun: set[str] = set()
         self._lock = threading.Lock()
         self._cut_off = False
         self._read()
@@ -76,13 +77,38 @@ class Record:
         text = self._file.read_bytes().decode(errors="replace") if self._file.is_file() else ""
         self._cut_off = bool(text) and not text.endswith("\n")
         for line in text.split("\n"):  # and not at U+2028, which a name may hold
-            entry = _entry(line, str(self._file))
-            if entry is not None:
-                self.entries[entry.case] = entry
+            found = _of_line(line, str(self._file))
+            if isinstance(found, Entry):
+                self.entries[found.case] = found
+            elif found is not None:
+                self._begun.add(found)
 
     @property
     def _file(self) -> Path:
         return self.folder / RECORD
+
+    def refuse_others_files(self, files: Mapping[str, Sequence[str]]) -> None:
+        """Raise InputError where a file that will be written is there, and no record tells that it is of a prediction.
+
+        files: image -> names of its files in the folder.
+        """
+        found = [
+            self.folder / name
+            for case, names in files.items()
+            if case not in self.entries and case not in self._begun
+            for name in names
+            if (self.folder / name).exists()
+        ]
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            raise InputError(
+                f"{found[0]}: is there{more}, and not of segstudy's, as far as is recorded; it would be overwritten: choose "
+                "another --output, or move it"
+            )
+
+    def begin(self, case: str) -> None:
+        """Note that files of an image are about to be written, so that those that a kill leaves are known."""
+        self._append(json.dumps({"begun": case}, ensure_ascii=False))
 
     def refuse_others_tables(self, names: Iterable[str]) -> None:
         """Raise InputError where a table that will be written is there, and no record tells that it is of a prediction."""
@@ -100,13 +126,16 @@ class Record:
 
     def add(self, entry: Entry) -> None:
         """Note that an image is finished; several writers may do so at a time."""
-        line = json.dumps(asdict(entry), sort_keys=True, ensure_ascii=False) + "\n"
+        self._append(json.dumps(asdict(entry), sort_keys=True, ensure_ascii=False))
+        with self._lock:
+            self.entries[entry.case] = entry
+
+    def _append(self, line: str) -> None:
         with self._lock:
             make_folder(self.folder)
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(f"\n{line}" if self._cut_off else line)
+                file.write(f"\n{line}\n" if self._cut_off else f"{line}\n")
             self._cut_off = False
-            self.entries[entry.case] = entry
 
     def of_other_weights(self, weights: str) -> list[str]:
         """List the images that are in the folder, predicted by other weights or settings than these."""
@@ -227,9 +256,12 @@ def write_probabilities(path: Path, probabilities: np.ndarray, values: Sequence[
             file.write(np.ascontiguousarray(volume))
 
 
-def _entry(line: str, where: str) -> Entry | None:
+def _of_line(line: str, where: str) -> Entry | str | None:
+    """Return the entry of a line, or the image that it says was begun; None of a line that says neither."""
     try:
         content: Any = parse_json(line, where)
+        if isinstance(content, dict) and content.keys() == {"begun"}:
+            return str(content["begun"])
         return Entry(**content)
     except (InputError, TypeError):
         return None

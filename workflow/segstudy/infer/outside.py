@@ -104,6 +104,12 @@ def predict_images(
     record.refuse_others_tables((outputs.SUMMARY, *([outputs.QUALITY] if files.quality else [])))
     key = _settings_key(trained, structures, choices, files)
     left = {name: paths for name, paths in images.items() if not _there(record, key, name, paths)}
+    record.refuse_others_files(
+        {
+            name: [f"{name}{written.suffix}", *([f"{name}.npz"] if files.probabilities else [])]
+            for name in left
+        }
+    )
     if len(left) < len(images):
         log.info("%d of %d images are predicted already", len(images) - len(left), len(images))
 
@@ -115,6 +121,7 @@ def predict_images(
         label = Image(to_label_values(kept, values), classes.affine)
         made = {f"{name}{written.suffix}": output / f"{name}{written.suffix}"}
         [file] = made.values()
+        record.begin(name)
         written.write(file, label, structures, images[name][0], files.colours)
         if files.probabilities:
             made[f"{name}.npz"] = output / f"{name}.npz"

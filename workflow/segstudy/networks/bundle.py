@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from segstudy import __version__, plugins
-from segstudy.cases import anonymous_name
+from segstudy.cases import ALL, anonymous_name
 from segstudy.errors import InputError
 from segstudy.images.label_formats import Colour, colours_of
 from segstudy.log import log
@@ -136,6 +136,14 @@ def read_bundle(path: Path | str) -> Bundle:
     if content.get("format") != FORMAT:
         raise InputError(f"{path}: {other_format(content.get('format'), f'a {FORMAT!r} file')}")
     return bundle_of(content, path)
+
+
+def is_bundle(path: Path | str) -> bool:
+    """Tell whether a file is a bundle, of this version or another, whole or not."""
+    try:
+        return str(read_content(path).get("format")).startswith("segstudy bundle ")
+    except InputError:
+        return False
 
 
 def bundle_of(content: Mapping[str, Any], path: Path | str) -> Bundle:
@@ -311,7 +319,6 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         key: {name for member in members.values() for name in member["provenance"].get(key) or ()}
         for key in ("training", "validation")
     }
-    earlier = earlier_images(members.values())
     pairs = ", ".join(" and ".join(pair) for pair in first["left_right_pairs"])
     lines = [
         "# Model card",
@@ -330,11 +337,7 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         "",
         f"Trained on {len(seen['training'])} cases; {len(seen['validation'] - seen['training'])} further ones were held out to "
         "choose weights or post-processing.",
-        *(
-            [f"Fine-tuned: the weights that it started from knew {earlier} further cases."]
-            if earlier
-            else []
-        ),
+        *_origins(members),
         f"Written by segstudy {__version__}.",
         "",
         "Not stated here: where the scans are from, how well it does on others, what it must not be used for. Whoever hands this "
@@ -342,6 +345,38 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _origins(members: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say what weights the members started from, and which of them were trained on every case."""
+    lines = []
+    starts = {
+        name: known
+        for name, member in members.items()
+        if (known := member["provenance"].get("initial_weights"))
+    }
+    for digest in sorted({str(known.get("sha256", "")) for known in starts.values()}):
+        names = [name for name, known in starts.items() if str(known.get("sha256", "")) == digest]
+        known = starts[names[0]]
+        frozen = members[names[0]]["model"].get("freeze") or ()
+        whose = "" if len(names) == len(members) else f" ({', '.join(names)})"
+        lines.append(
+            f"Fine-tuned{whose} from {known.get('file') or 'weights'}{digest and f' (sha256 {digest})'}, of network "
+            f"{known.get('network') or 'unknown'}{frozen and '; frozen: ' + ', '.join(map(str, frozen))}."
+        )
+    if earlier := earlier_images(members.values()):
+        lines.append(f"The weights that it started from knew {earlier} further cases.")
+    if not all(known.get("knows_all", True) for known in starts.values()):
+        lines.append(
+            "They do not tell of all their cases, so that whether an image is among these can't be told."
+        )
+    of_all = [name for name, member in members.items() if member["provenance"].get("fold") == ALL]
+    if of_all:
+        lines.append(
+            f"Trained on every case of their study, with none held out to test them: {', '.join(of_all)}. These have no held-out "
+            "result of their own; figures of the study are of other weights, those of its folds."
+        )
+    return lines
 
 
 def earlier_images(members: Iterable[Mapping[str, Any]]) -> int:
@@ -368,9 +403,16 @@ def _anonymous(member: dict[str, Any]) -> dict[str, Any]:
         anonymous_name(name): digest for name, digest in (kept.get("images") or {}).items()
     }
     before = (known.get("initial_weights") or {}).get("images") or {}
-    if before:
+    if known.get("initial_weights"):
+        told = {
+            key: known["initial_weights"][key]
+            for key in ("sha256", "network", "knows_all")
+            if key in known["initial_weights"]
+        }
         kept["initial_weights"] = {
-            "images": {digest: anonymous_name(name) for digest, name in before.items()}
+            "file": "initial weights",
+            **told,
+            "images": {digest: anonymous_name(name) for digest, name in before.items()},
         }
     kept["anonymous"] = True
     changed = {**member, "provenance": kept}

@@ -3,7 +3,7 @@
 A file is read with `weights_only=True`, nnU-Net's checkpoints too, so that a file from a stranger runs no code.
 """
 
-import pickle
+import importlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from segstudy.cases import seen_images
 from segstudy.errors import InputError
 from segstudy.files import file_checksum
 from segstudy.images.names import times
-from segstudy.networks.weights import FORMAT
+from segstudy.networks.weights import FORMAT, UNREADABLE, check_content
 
 NNUNET_HEAD = "seg_layers"
 """Part of the name of nnU-Net's last layers, which its own fine-tuning starts anew, too."""
@@ -71,20 +71,23 @@ class InitialWeights:
 
 
 def read_initial(path: Path | str) -> InitialWeights:
-    """Read weights to start from, a `weights.pt` of segstudy or a checkpoint of nnU-Net's.
+    """Read weights to start from, a `weights.pt` of segstudy, a bundle of one network, or a checkpoint of nnU-Net's.
 
     Raises
     ------
     InputError
-        For a file that is missing, damaged, or neither of the two.
+        For a file that is missing, damaged, or none of these.
     """
     content = _read(path)
+    if str(content.get("format")).startswith("segstudy bundle "):
+        content = _only_member(path)
     if content.get("format") == FORMAT:
-        known = content.get("provenance") or {}
+        check_content(content, path, ("model", "provenance", "state"))
+        known = content["provenance"]
         return InitialWeights(
             Path(path).name,
             file_checksum(path),
-            str((content.get("model") or {}).get("network")),
+            str(content["model"].get("network")),
             _state(content, "state", path),
             seen_images(known),
             _knows_all(known),
@@ -97,6 +100,18 @@ def read_initial(path: Path | str) -> InitialWeights:
         f"{path}: found {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected a weights.pt of segstudy, or a "
         "checkpoint of nnU-Net's (checkpoint_final.pth)"
     )
+
+
+def _only_member(path: Path | str) -> dict[str, Any]:
+    """Return the content of the network in a bundle; InputError where it holds several."""
+    # By name, so that an edit to it is no change of a training.
+    members = importlib.import_module("segstudy.networks.bundle").read_bundle(path).members
+    if len(members) > 1:
+        raise InputError(
+            f"{path}: a bundle of {len(members)} networks ({', '.join(members)}); a training starts from one: name a weights.pt, "
+            "or a bundle of one network"
+        )
+    return next(iter(members.values()))
 
 
 def _knows_all(provenance: Mapping[str, Any]) -> bool:
@@ -118,7 +133,7 @@ def _read(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path}: no such weights file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; expected a weights file (weights.pt)") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
             f"{path}: not readable as weights: damaged, of another program, or with more in it than tensors and plain values, "

@@ -5,9 +5,10 @@ from a stranger runs no code.
 """
 
 import io
+import math
 import pickle
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -20,10 +21,16 @@ from torch import nn
 from segstudy import __version__, plugins
 from segstudy.errors import InputError
 from segstudy.files import writing
+from segstudy.images.plan import CROPS, NORMALISATIONS, Plan
 from segstudy.networks import build, module_of, patch_spacing
 from segstudy.study import AnyModel
 
 FORMAT = "segstudy weights 1"
+UNREADABLE = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError),
+    *(LookupError, AttributeError, TypeError, AssertionError, OverflowError, MemoryError),
+)
+"""What torch raises for a file that is damaged, or that is something else."""
 
 
 @dataclass(frozen=True)
@@ -252,10 +259,7 @@ def read_content(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path}: no such weights file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; expected a weights file (weights.pt)") from None
-    except (
-        *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError),
-        *(LookupError, AttributeError, TypeError, AssertionError, OverflowError, MemoryError),
-    ) as error:
+    except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         if isinstance(error, pickle.UnpicklingError) and reason.startswith("Weights only"):
             # torch's own words advise to run the code.
@@ -273,18 +277,58 @@ def read_content(path: Path | str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {"format": type(content).__name__}
 
 
-def check_content(content: Mapping[str, Any], path: Path | str) -> None:
-    """Raise InputError where a file's content is not that of a weights file."""
+def check_content(
+    content: Mapping[str, Any], path: Path | str, keys: Collection[str] = tuple(_KINDS)
+) -> None:
+    """Raise InputError where a file's content is not that of a weights file; keys: those that matter."""
     if content.get("format") != FORMAT:
         expected = f"a {FORMAT!r} file, or a bundle of `segstudy bundle`"
         raise InputError(f"{path}: {other_format(content.get('format'), expected)}")
-    for key, kind in _KINDS.items():
-        whole = isinstance(content.get(key), kind)
+    for key in keys:
+        whole = isinstance(content.get(key), _KINDS[key])
         if not whole or not _well_shaped(key, content[key]):
             raise InputError(f"{path}: {key} is missing or damaged; train again")
     plugins_told = content.get("plugins") or {}
     if not isinstance(plugins_told, dict) or not _texts(plugins_told.values()):
         raise InputError(f"{path}: plugins is damaged; train again")
+    if "plan" in keys and (told := _contradiction(content)):
+        raise InputError(f"{path}: {told}: it is damaged, or not of segstudy; train again")
+
+
+def _contradiction(content: Mapping[str, Any]) -> str:
+    """Say what in a file does not go with the rest of it, so that no image could be predicted; nothing where all does."""
+    names = content["structures"]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        return f"structures: {twice} stands there twice"
+    for name in (name for pair in content["left_right_pairs"] for name in pair):
+        if name not in names:
+            return f"left_right_pairs: {name} is none of the structures {', '.join(names)}"
+    if content["model"].get("network") == "nnunet":
+        return ""
+    try:
+        plan = Plan.from_dict(content["plan"])
+    except InputError as error:
+        return f"plan: {str(error).partition(';')[0]}"
+    for key, known in (("crop", CROPS), ("normalise", NORMALISATIONS)):
+        if getattr(plan, key) not in known:
+            return f"plan.{key}: {getattr(plan, key)}; expected one of {', '.join(known)}"
+    count = len(content["channels"])
+    kept = range(count) if plan.channels is None else plan.channels
+    if not kept or any(not 0 <= index < count for index in kept):
+        return f"plan.channels: {list(kept)}; expected places in the {count} channels"
+    measures = {"low", "high", "mean", "sd"}
+    if plan.normalise == "ct" and not (
+        len(plan.intensities) == len(kept)
+        and all(measures <= one.keys() for one in plan.intensities)
+        and all(_finite(one[key]) for one in plan.intensities for key in measures)
+    ):
+        return f"plan.intensities: expected low, high, mean and sd of each of {len(kept)} channels"
+    return ""
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def other_format(written: Any, expected: str) -> str:

@@ -44,9 +44,10 @@ def split(
 
     A label map without image, a case of a `train_only` dataset, and where `folds` is 1, a fixed split, every case to train on, is
     tested by no fold and trained on by all of them (`UNTESTED`), unless images of its subject are tested: the folds that test these leave it out, and where all folds do, it is `LEFT_OUT`.
-    So is a case whose subject is in a `test` dataset, but for label maps of a study with folds, which are warned of.
+    So is a case whose subject is in a `test` dataset, but for label maps of a study with folds, which are warned of; and a label
+    map whose `split` is `test`, which has no image to predict.
 
-    A subject is never in two folds; subjects with the same image are one since the audit. The same
+    A subject is never in two folds, and never in one where another training dataset keeps it for testing (`split: test`); subjects with the same image are one since the audit. The same
     name of a subject in two training datasets is taken for the same person, which can only separate
     cases that might leak. The one exception is `group_by: case_though_it_leaks`, where every case
     is dealt out by itself; a warning tells how many subjects are then trained on and tested.
@@ -83,7 +84,7 @@ def split(
         (dataset, case.case): case
         for dataset, cases in cohorts.items()
         for case in cases
-        if not (case.images or label_maps_are_tested)
+        if (case.split != "test" and not (case.images or label_maps_are_tested))
         or roles[dataset] == "train_only"
         or (settings.folds == 1 and roles[dataset] == "train" and case.split != "test")
     }
@@ -93,6 +94,7 @@ def split(
     leaky = settings.group_by == "case_though_it_leaks"
     if not leaky:
         _refuse_leaks(cohorts, roles)
+        _refuse_tested_elsewhere(training, cohorts, roles)
     given = [key for key, case in training.items() if case.fold is not None]
     if not training and (maps or "train" not in roles.values()):
         chosen = {}
@@ -114,6 +116,7 @@ def split(
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
     chosen |= _untested(maps, training, chosen, cohorts, roles, settings.folds)
+    chosen |= {} if label_maps_are_tested else _without_images(cohorts, roles)
     if maps and not (training or label_maps_are_tested) and set(chosen.values()) == {LEFT_OUT}:
         raise InputError(
             f"nothing is left to train on: the subject of each of the {len(maps)} training cases is tested, too; where these are "
@@ -214,10 +217,9 @@ def _untested(
                 elsewhere.add(case.subject)
             elif (dataset, case.case) in cases:
                 continue
-            elif case.images and (dataset, case.case) in training:
-                folds.setdefault(case.subject, set()).add(chosen[dataset, case.case])
-            elif case.images:
-                folds.setdefault(case.subject, set()).add(None)
+            else:
+                fold = chosen[dataset, case.case] if (dataset, case.case) in training else None
+                folds.setdefault(case.subject, set()).add(fold)
     # In a cross-validation, the same name in a dataset for testing is taken for another person's; so for label maps there.
     strict = {key for key in cases if roles[key[0]] == "train_only" or folds_in_all == 1}
     left_out_by: dict[Key, int] = {}
@@ -250,6 +252,59 @@ def _untested(
             min(alike),
         )
     return left_out_by
+
+
+def _without_images(
+    cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]
+) -> dict[Key, int]:
+    """Leave out label maps that are kept for testing: they have no image to predict."""
+    found = {
+        (dataset, case.case): LEFT_OUT
+        for dataset, cases in cohorts.items()
+        for case in cases
+        if roles[dataset] == "train" and case.split == "test" and not case.images
+    }
+    if found:
+        log.warning(
+            "%d label maps have split test, e.g. %s, and no image to predict: neither trained on nor tested",
+            len(found),
+            "/".join(min(found)),
+        )
+    return found
+
+
+def _refuse_tested_elsewhere(
+    training: Mapping[Key, Case], cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]
+) -> None:
+    """Refuse a case that is dealt into folds where another dataset keeps its subject for testing, by `split`.
+
+    A whole dataset for testing (`role: test`) is another site's, so that the same name is another person's; a warning tells of it.
+    """
+    kept: dict[str, Key] = {}
+    elsewhere: dict[str, str] = {}
+    for dataset, cases in cohorts.items():
+        for case in cases:
+            if roles[dataset] == "test":
+                elsewhere.setdefault(case.subject, dataset)
+            elif case.split == "test":
+                kept.setdefault(case.subject, (dataset, case.case))
+    for (dataset, name), case in training.items():
+        if case.subject in kept:
+            other, tested_case = kept[case.subject]
+            raise InputError(
+                f"datasets {dataset} and {other}: subject {case.subject} is trained on (case {dataset}/{name}) and kept for testing "
+                f"(case {other}/{tested_case}, split test); expected one or the other: give all cases of a subject the same split, "
+                "or, where these are two people, give each a name of its own in the column subject"
+            )
+    alike = sorted({case.subject for case in training.values()} & elsewhere.keys())
+    if alike:
+        log.warning(
+            "%d subjects that folds train on and test, e.g. %s, bear the name of one of dataset %s, which is only for testing: taken "
+            "for other people; if they are the same, leave their cases out of one of the two, or give them split test",
+            len(alike),
+            alike[0],
+            elsewhere[alike[0]],
+        )
 
 
 def _refuse_same_images(

@@ -15,6 +15,7 @@ from segstudy.files import write_json, write_text
 from segstudy.metric import Metric
 from segstudy.publish import checklists, provenance
 from segstudy.publish.facts import FACTS, apart
+from segstudy.publish.methods import fine_tuned
 from segstudy.publish.redaction import redacted, yaml_text
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, markdown, plain
@@ -73,6 +74,7 @@ def front_matter(results: Results, name: str) -> dict[str, Any]:
     study, model = results.study, results.study.models[name]
     tags = ["segstudy", "medical-imaging", "image-segmentation", study.modality.lower()]
     tags += [model.network, *(f"{model.dims}d" for _ in [0] if isinstance(model, Model))]
+    tags += ["fine-tuned"] if _starts_from_weights(results, name) else []
     metrics = chosen_metrics(study.publish.metrics, study)
     found = [
         {
@@ -165,7 +167,10 @@ def _summary(results: Results, name: str) -> str:
     ]
     if isinstance(model, EnsembleModel):
         members = listing(list(map(results.look.model, model.members)))
-        words.append(f"It is the ensemble of {members}, which were trained in this study.")
+        words.append(
+            f"It is the ensemble of {members}, which were trained in this study: in each fold, the class probabilities of "
+            f"{count(_networks(results, model), 'network')} are averaged with equal weights."
+        )
     elif isinstance(model, UntrainedModel):
         words.append("It was not trained in this study.")
     elif len(study.folds) * len(model.seeds) == 1:
@@ -176,7 +181,33 @@ def _summary(results: Results, name: str) -> str:
             f"It stands for {count(trainings, 'training')}, {count(len(study.folds), 'fold')} by {count(len(model.seeds), 'seed')}: "
             "figures are of all of them together, and there is no single set of weights behind them."
         )
+    if _starts_from_weights(results, name):
+        words.append("It was fine-tuned from weights that were trained before (see Training).")
+    if tells := _shipped(results, name):
+        words.append(tells)
     return markdown(" ".join(words))
+
+
+def _starts_from_weights(results: Results, name: str) -> bool:
+    return bool(getattr(results.study.models[name], "initial_weights", None))
+
+
+def _networks(results: Results, model: EnsembleModel) -> int:
+    """Count the networks of an ensemble in a fold."""
+    return sum(len(results.study.models[member].seeds) for member in model.members)
+
+
+def _shipped(results: Results, name: str) -> str:
+    """Say what the weights that were trained on every case are, and that none of the figures is theirs; empty where there are none."""
+    model, study = results.study.models[name], results.study
+    if not getattr(model, "train_on_all", False):
+        return ""
+    among = "the fixed split" if study.splits.folds == 1 else "the folds"
+    return (
+        f"For use outside the study it was trained once more with each seed ({count(len(model.seeds), 'set')} of weights), on every "
+        "case but those that were only for testing. These weights have no held-out result of their own: all figures here are of the "
+        f"weights of {among}."
+    )
 
 
 def _data(results: Results) -> str:
@@ -190,6 +221,11 @@ def _data(results: Results) -> str:
 def _training(results: Results, name: str) -> str:
     """Tell how a model came about, by settings and records."""
     model = results.study.models[name]
+    if isinstance(model, EnsembleModel):
+        members = listing(list(map(results.look.model, model.members)))
+        return markdown(
+            f"Nothing was trained for it beyond {members}, whose cards tell of their trainings. {apart(results, name)}".strip()
+        )
     if isinstance(model, UntrainedModel):
         return markdown(apart(results, name))
     rows = [("Network", model.network), ("Seeds", ", ".join(map(str, model.seeds)))]
@@ -209,9 +245,21 @@ def _training(results: Results, name: str) -> str:
         rows += [
             ("Optimiser", f"{model.optimizer.name}, learning rate {model.optimizer.lr:g}"),
             ("Batch", f"{model.batch_size} patches"),
+            (
+                "Layer-wise learning rates",
+                ", ".join(
+                    f"{layer} × {factor:g}" for layer, factor in model.optimizer.lr_factors.items()
+                ),
+            ),
         ]
     lines = [f"| {what} | {text} |" for what, text in rows if text]
-    split = markdown(f"{FACTS['partitions'].tell(results)} {apart(results, name)}".strip())
+    tuned = (
+        fine_tuned(results.look.model(name), model, _trained(results, name))
+        if _starts_from_weights(results, name)
+        else ""
+    )
+    told = (tuned, FACTS["partitions"].tell(results), apart(results, name))
+    split = markdown(" ".join(filter(None, told)))
     return "\n".join(
         ["| | |", "|---|---|", *lines, "", f"{split} The methods text has all settings."]
     )
@@ -345,7 +393,8 @@ def bundle(results: Results, name: str) -> dict[str, Any]:
         "name": look.model(name),
         "task": _task(results),
         "description": f"{model.network} for the segmentation of {listing(list(classes.values()))}, trained in "
-        f"{count(len(study.folds), 'fold')}. Images are prepared by segstudy before the network sees them.",
+        f"{count(len(study.folds), 'fold')}{', fine-tuned from weights that were trained before' * _starts_from_weights(results, name)}. "
+        "Images are prepared by segstudy before the network sees them.",
         "authors": authors,
         "copyright": reporting.copyright or _left_out("copyright"),
         "data_source": " ".join(filter(None, (FACTS["sources"].tell(results), reporting.sources)))

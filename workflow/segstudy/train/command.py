@@ -270,13 +270,12 @@ def _memory_mb(model, options: argparse.Namespace) -> int:
 
 def _writes_events(model, options: argparse.Namespace) -> bool:
     """Return whether TensorBoard's event files are written; InputError where they cannot be."""
+    from segstudy.jobs.extras import NO_TENSORBOARD
+
     asked = getattr(model, "tensorboard", False)
     asked = asked if options.tensorboard is None else options.tensorboard == "yes"
     if asked and importlib.util.find_spec("tensorboard") is None:
-        raise InputError(
-            "tensorboard: true needs the package tensorboard, which is not installed; pip install 'segstudy[tensorboard]', or "
-            "leave tensorboard out: history.csv has the same figures"
-        )
+        raise InputError(NO_TENSORBOARD)
     return asked
 
 
