@@ -29,11 +29,12 @@ import nibabel
 import numpy as np
 import psutil
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 from segstudy.images.plan import Plan
 from segstudy.networks import build
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import UnetModel
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def write_model(path: Path, spacing_mm: float) -> None:

@@ -2,6 +2,8 @@
 
 import importlib
 import shutil
+import signal
+import sys
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
@@ -162,6 +164,8 @@ def run(options: Namespace) -> None:
         memory_bytes=int(memory),
         keep_seconds=options.keep_hours * 3600,
     )
+    # Ended by SIGTERM, as by Ctrl-C: what is predicted waits for the next start, and a temporary folder is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     who, is_new = access.access_of(options.host, options.token_file)
     settings = worker_settings(_models(options), options.device)
     start_worker = partial(Worker, settings, options.threads)
@@ -177,6 +181,7 @@ def run(options: Namespace) -> None:
             server_header=False,
             lifespan="off",
             timeout_keep_alive=20,
+            timeout_graceful_shutdown=10,
             h11_max_incomplete_event_size=1 << 16,
         )
         with _listening(config, options) as socket:

@@ -29,6 +29,14 @@ def wait(client, name, **headers):
     raise AssertionError(told)
 
 
+def until(is_so):
+    for _ in range(400):
+        if is_so():
+            return
+        time.sleep(0.02)
+    assert is_so()
+
+
 def test_from_upload_to_download(serve):
     client = serve()
     answer = send(client)
@@ -49,7 +57,7 @@ def test_from_upload_to_download(serve):
     assert client.get(f"/predictions/{told['id']}/files/segmentation.dcm").status_code == 404
     # The upload is gone, and so is all once it is removed.
     place = client.service.folder.prediction(told["id"])
-    assert [path.name for path in place.iterdir()] == ["output"]
+    until(lambda: [path.name for path in place.iterdir()] == ["output"])
     assert client.delete(f"/predictions/{told['id']}").status_code == 204
     assert not place.exists()
     assert client.get(f"/predictions/{told['id']}").status_code == 404
@@ -177,12 +185,8 @@ def test_a_running_prediction_is_stopped(serve, gate):
     name = send(client).json()["id"]
     assert reached.wait(20)
     assert client.delete(f"/predictions/{name}").status_code == 204
-    for _ in range(400):
-        if client.workers[0].ended and not client.service.folder.prediction(name).exists():
-            break
-        time.sleep(0.02)
-    assert client.workers[0].ended
-    assert not client.service.folder.prediction(name).exists()
+    until(lambda: client.workers[0].ended)
+    until(lambda: not client.service.folder.prediction(name).exists())
 
 
 def test_a_crash_is_of_one_image(serve):

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -16,7 +17,6 @@ from typing import IO, Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi import Path as InPath
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
@@ -425,7 +425,7 @@ def make_app(service: Service) -> Guard:
     )
     text, policy = page()
     niivue = resources.files("segstudy").joinpath("publish", "niivue", "niivue.umd.js")
-    unpacking = asyncio.Semaphore(UNPACKING)
+    unpacking = ThreadPoolExecutor(UNPACKING, "unpacking")
 
     def found(name: str) -> Job:
         job = service.jobs.find(name) if re.fullmatch("[0-9a-f]{32}", name) else None
@@ -455,8 +455,7 @@ def make_app(service: Service) -> Guard:
         if shutil.disk_usage(service.folder.path).free < length + SPARE_BYTES:
             raise _no_room()
         form = await read_form(request, service.predictor.models)
-        async with unpacking:
-            name = await run_in_threadpool(take_upload, service, form)
+        name = await asyncio.wrap_future(unpacking.submit(take_upload, service, form))
         await request.close()
         service.counts.uploaded(length)
         response.headers["Location"] = f"/predictions/{name}"

@@ -9,7 +9,7 @@ from segstudy.errors import InputError
 from segstudy.files import make_folder
 from segstudy.serve.job_queue import JobQueue
 
-MARK = "queue.sqlite"
+MARK = "lock"
 
 
 class Folder:
@@ -29,7 +29,7 @@ class Folder:
         for place in (self.path, self.incoming, self.path / "predictions"):
             make_folder(place)
         self.path.chmod(0o700)
-        self._lock = (self.path / "lock").open("w")
+        self._lock = (self.path / MARK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -44,7 +44,7 @@ class Folder:
 
     def queue_file(self) -> Path:
         """Return the file of the queue."""
-        return self.path / MARK
+        return self.path / "queue.sqlite"
 
     def prediction(self, name: str) -> Path:
         """Return the folder of a prediction."""

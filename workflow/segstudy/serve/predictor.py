@@ -221,8 +221,8 @@ class Predictor(threading.Thread):
         if "problem" in event:
             self._failed(job, event["problem"])
         else:
-            self._jobs.finish(job.id, event["result"])
             self._counts.predicted(job.model, "done", seconds)
+            self._jobs.finish(job.id, event["result"])
             log.info("prediction %s done in %.1f s", job.id, seconds)
             self._folder.remove_input(job.id)
         self._folder.remove_if_gone(job.id, self._jobs)
@@ -277,8 +277,8 @@ class Predictor(threading.Thread):
         return event
 
     def _failed(self, job: Job, why: str) -> None:
-        self._jobs.fail(job.id, why)
         self._counts.predicted(job.model, "failed", None)
+        self._jobs.fail(job.id, why)
         log.info("prediction %s failed", job.id)
         self._folder.remove_input(job.id)
 

@@ -250,17 +250,9 @@ class _Unzipped:
         """Read up to `size` bytes, fewer at the end alone."""
         parts, left = [], size
         while left and not self._ended:
-            if not self._rest:
-                self._rest = self._source.read(BLOCK)
-            if not self._rest:
-                raise ProblemError(
-                    422,
-                    "The compressed file ends early: send it again.",
-                    "no end mark",
-                    "a whole gzip file",
-                )
+            data = self._rest or self._source.read(BLOCK)
             try:
-                part = self._member.decompress(self._rest, left)
+                part = self._member.decompress(data, left)
             except isal_zlib.error:
                 raise ProblemError(
                     422,
@@ -268,6 +260,13 @@ class _Unzipped:
                     "a broken stream",
                     "a whole gzip file",
                 ) from None
+            if not data and not part and not self._member.eof:
+                raise ProblemError(
+                    422,
+                    "The compressed file ends early: send it again.",
+                    "no end mark",
+                    "a whole gzip file",
+                )
             self._rest = self._member.unconsumed_tail
             parts.append(part)
             left -= len(part)
@@ -446,7 +445,8 @@ def _take_zip(source: IO[bytes], folder: Path, limits: Limits) -> Upload:
 
 def _check_directory(source: IO[bytes], limits: Limits) -> None:
     """Refuse an archive whose directory is long, which is read as a whole: forged ones would fill the memory."""
-    size = source.seek(0, 2)
+    source.seek(0, 2)
+    size = source.tell()
     source.seek(max(0, size - 66_000))
     tail = source.read()
     place = tail.rfind(b"PK\x05\x06")
