@@ -422,6 +422,7 @@ def make_app(service: Service) -> Guard:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     text, policy = page()
     niivue = resources.files("segstudy").joinpath("publish", "niivue", "niivue.umd.js")
