@@ -154,15 +154,6 @@ def main() -> int:
         write_model(models[0], 1.0)
         write_model(models[1], 2.0)
         with service(folder, models, options.threads) as (client, process):
-            print("| request | voxels | n | median (s) | all (s) |\n|---|---|---|---|---|")
-            for model, (shape, spacing, times) in shapes.items():
-                content = image(shape, spacing)
-                found = [client.whole(content, model) for _ in range(times)]
-                seconds = [one for one, _ in found]
-                short += any(state != "done" for _, state in found)
-                print(f"| {model} | {'x'.join(map(str, shape))} | {times} | {statistics.median(seconds):.2f} | "
-                      f"{', '.join(f'{one:.2f}' for one in seconds)} |", flush=True)  # fmt: skip
-
             small, states = image((35, 51, 35), (1, 1, 1)), []
             number, clients = (10, 4) if options.quick else (50, 8)
             turns = iter(range(number))
@@ -177,6 +168,7 @@ def main() -> int:
 
             before = memory_mb(process)
             began = time.perf_counter()
+            print(f"{number} uploads by {clients} clients: ", end="", flush=True)
             threads = [threading.Thread(target=work) for _ in range(clients)]
             for one in threads:
                 one.start()
@@ -185,7 +177,7 @@ def main() -> int:
             took = time.perf_counter() - began
             after = memory_mb(process)
             done = sum(state == "done" for _, state in states)
-            print(f"\n{number} uploads by {clients} clients: {done} done in {took:.1f} s, longest {max(one for one, _ in states):.1f} s; "
+            print(f"{done} done in {took:.1f} s, longest {max(one for one, _ in states):.1f} s; "
                   f"memory of the service {before[0]:.0f} to {after[0]:.0f} MB, of the process that predicts {before[1]:.0f} to {after[1]:.0f} MB\n")  # fmt: skip
 
             print("| upload | status | answer |\n|---|---|---|")
@@ -204,6 +196,14 @@ def main() -> int:
                     )
                 )
             print()
+            print("| request | voxels | n | median (s) | all (s) |\n|---|---|---|---|---|")
+            for model, (shape, spacing, times) in shapes.items():
+                content = image(shape, spacing)
+                found = [client.whole(content, model) for _ in range(times)]
+                seconds = [one for one, _ in found]
+                short += any(state != "done" for _, state in found)
+                print(f"| {model} | {'x'.join(map(str, shape))} | {times} | {statistics.median(seconds):.2f} | "
+                      f"{', '.join(f'{one:.2f}' for one in seconds)} |", flush=True)  # fmt: skip
             text = client.ask("GET", "/metrics")[1].decode()
             failed = sum(
                 int(n)

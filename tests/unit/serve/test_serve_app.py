@@ -112,6 +112,12 @@ def test_what_cannot_be_asked(serve, request_, status):
     assert answer.json()["status"] == status
 
 
+def test_a_method_that_an_address_does_not_answer(serve):
+    answer = serve().request("OPTIONS", f"/predictions/{'0' * 32}")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == answer.json()["expected"] == "DELETE, GET"
+
+
 def test_an_upload_is_cut_off_at_its_limit(serve):
     client = serve(upload_bytes=1_000_000)
     assert send(client, bytes(1_000_001)).status_code == 413

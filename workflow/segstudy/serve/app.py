@@ -580,11 +580,16 @@ def make_app(service: Service) -> Guard:
 
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: Any) -> Response:
-        detail = (
-            "There is nothing at this address." if error.status_code == 404 else str(error.detail)
-        )
+        detail, headers = str(error.detail), dict(error.headers or {})
+        if error.status_code == 404:
+            detail = "There is nothing at this address."
+        if error.status_code == 405:
+            # Starlette names those of one route alone.
+            fitting = [one for one in app.routes if one.path_regex.match(request.url.path)]
+            headers["Allow"] = ", ".join(sorted({name for one in fitting for name in one.methods}))
+            detail = f"This address does not answer {_method(request.method)}."
         return problem_response(
-            ProblemError(error.status_code, detail, headers=dict(error.headers or {}))
+            ProblemError(error.status_code, detail, "", headers.get("Allow", ""), headers)
         )
 
     @app.exception_handler(RequestValidationError)
