@@ -55,6 +55,7 @@ SKIPPED = {
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
     r"bundle .*--onnx": "needs the extra onnx",
+    r"^segstudy serve": "runs until it is ended, which tests/unit/serve does",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
     r"reproduce .*--yes": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",

@@ -38,6 +38,7 @@ TOOLS = {
     "export": "write a study's cases and folds as nnU-Net's raw data",
     "reproduce": "run a published package again, and compare its tables",
     "bundle": "put trained networks into one file to hand on, and ONNX",
+    "serve": "a page and a REST service that predict, for research use",
     "power": "plan how many subjects tell a difference, or equivalence",
     "doctor": "tell what this machine has for a run, and what to mend",
 }

@@ -1,0 +1,1 @@
+"""A web service and a page that predict with trained models; for research use only."""
