@@ -28,10 +28,13 @@ from scipy import ndimage
 
 from segstudy.cases import Case, read_splits, tested
 from segstudy.files import writing
-from segstudy.images.files import read_label, write_label
+from segstudy.images.files import Image, read_label, write_label
 from segstudy.infer.batch import predict_each
 from segstudy.infer.ensemble import ensemble
+from segstudy.infer.image import to_class_indices
 from segstudy.networks.weights import load_weights
+from segstudy.review.queue import rank
+from segstudy.review.scores import score_case
 
 KINDS = ("wide", "missing", "extra", "swapped", "shifted", "neighbour")
 FAULTY = 0.1
@@ -181,6 +184,146 @@ def predict(repetition: Repetition, name: str) -> None:
                 )
 
 
+# --- queues -------------------------------------------------------------------------------------------
+
+KIND_OF = {
+    **{"too_wide": "wide", "missing_part": "missing", "extra_part": "extra", "swapped": "swapped"},
+    **{"shifted": "shifted", "other_scan": "neighbour"},
+}
+"""Finding of the queue -> kind of planted fault."""
+OURS = "queue"
+ASKED = 0.9
+"""Recall within the first 20 % of the queue."""
+
+
+@dataclass(frozen=True)
+class Queues:
+    """Cases in the order of review, by each way to order them; and what our queue says of each.
+
+    Parameters
+    ----------
+    orders
+        Way -> names, the most suspicious first.
+    named
+        Case -> kind of fault that our queue names; empty for none of them.
+    faults
+        Case -> kind planted.
+    """
+
+    orders: Mapping[str, Sequence[str]]
+    named: Mapping[str, str]
+    faults: Mapping[str, str]
+
+
+def queues(repetition: Repetition, name: str, cleanlab) -> Queues:
+    """Order the cases of a repetition by our queue and, where it is installed, by cleanlab's scores."""
+    structures = quality.COHORTS[name]["structures"]
+    values = list(structures.values())
+    scores, others = {}, {}
+    for case in repetition.cases:
+        stored = read_label(case.label)
+        label = Image(to_class_indices(stored.array, values), stored.affine)
+        with np.load(repetition.folder / "predictions" / f"{case.case}.npz") as found:
+            votes, chances = list(found["votes"]), found["probabilities"].astype(np.float32)
+        scores[case.case] = score_case(label, votes, list(structures))
+        if cleanlab:
+            others[case.case] = by_slices(label.array, chances, cleanlab)
+    found = rank(scores)
+    orders = {OURS: list(found)}
+    for number, way in enumerate(CLEANLAB if cleanlab else ()):
+        orders[way] = sorted(others, key=lambda one: (others[one][number], one))
+    named = {case: KIND_OF.get(one.finding, "") for case, one in found.items()}
+    return Queues(orders, named, repetition.faults)
+
+
+CLEANLAB = ("cleanlab, lowest slice", "cleanlab, mean slice", "cleanlab, pixels with an issue")
+
+
+def by_slices(label: np.ndarray, chances: np.ndarray, cleanlab) -> tuple[float, float, float]:
+    """Score a case by cleanlab, its slices along the last axis as images: the lower, the more suspicious.
+
+    Parameters
+    ----------
+    label
+        Class indices (i, j, k).
+    chances
+        (class, i, j, k).
+    cleanlab
+        `cleanlab.segmentation`.
+    """
+    slices = np.moveaxis(label, 2, 0).astype(int)
+    chances = np.clip(np.moveaxis(chances, 3, 0), 1e-6, None)
+    chances /= chances.sum(axis=1, keepdims=True)
+    image_scores, _ = cleanlab.rank.get_label_quality_scores(
+        slices, chances, method="softmin", n_jobs=1, verbose=False
+    )
+    issues = cleanlab.filter.find_label_issues(slices, chances, n_jobs=1, verbose=False)
+    return float(image_scores.min()), float(image_scores.mean()), -float(issues.sum())
+
+
+def first(order: Sequence[str], share: float) -> set[str]:
+    """Return the cases of the first part of a queue."""
+    return set(order[: int(np.ceil(share * len(order)))])
+
+
+def recall(found: Sequence[Queues], way: str, share: float, kind: str | None = None) -> float:
+    """Return which share of the planted faults, of a kind or of all, is within the first part of the queues."""
+    hits = [
+        case in first(one.orders[way], share)
+        for one in found
+        for case, planted in one.faults.items()
+        if kind in (None, planted)
+    ]
+    return float(np.mean(hits)) if hits else float("nan")
+
+
+def precision(found: Sequence[Queues], way: str, count: int) -> float:
+    """Return the mean share of faulty cases among the first `count` of the queues."""
+    return float(
+        np.mean(
+            [np.mean([case in one.faults for case in one.orders[way][:count]]) for one in found]
+        )
+    )
+
+
+def report(name: str, found: Sequence[Queues]) -> bool:
+    """Print tables and targets; whether all were reached."""
+    ways = list(found[0].orders)
+    cases, faulty = (sum(len(part) for part in parts) for parts in zip(*((one.orders[OURS], one.faults) for one in found), strict=True))  # fmt: skip
+    print(f"\n### {name}: {faulty} faults in {cases} cases, {len(found)} repetitions\n")
+    print(f"| fault | planted | named | {' | '.join(f'{way}: first 10 %, 20 %' for way in ways)} |")
+    print("|---|---|---|" + "---|" * len(ways))
+    for kind in (*KINDS, None):
+        there = [(one, case) for one in found for case, planted in one.faults.items() if kind in (None, planted)]  # fmt: skip
+        named = sum(one.named[case] == one.faults[case] for one, case in there)
+        cells = [" ".join(f"{recall(found, way, share, kind):.2f}" for share in (0.1, 0.2)) for way in ways]  # fmt: skip
+        print(f"| {kind or 'all'} | {len(there)} | {named} | {' | '.join(cells)} |")
+    print(f"\n| first cases of the queue | {' | '.join(ways)} |\n|---|{'---|' * len(ways)}")
+    most = round(FAULTY * len(found[0].orders[OURS]))
+    for count in sorted({5, 10, most, 2 * most} if most > 5 else {most, 2 * most}):
+        cells = [f"{precision(found, way, count):.2f}" for way in ways]
+        print(f"| precision at {count} | {' | '.join(cells)} |")
+    print()
+    reached = recall(found, OURS, 0.2)
+    aim = recall(found, OURS, 0.1)
+    print(f"target {name}: recall in the first 20 %: {reached:.3f} (asked at least {ASKED}) {'ok' if reached >= ASKED else 'short'}")  # fmt: skip
+    print(f"aim {name}: recall in the first 10 %: {aim:.3f} (aimed at {ASKED}) {'ok' if aim >= ASKED else 'short'}")  # fmt: skip
+    return reached >= ASKED
+
+
+def installed():
+    """Return `cleanlab.segmentation`, or None where it is not installed; print which."""
+    try:
+        import cleanlab
+        import cleanlab.segmentation.filter
+        import cleanlab.segmentation.rank
+    except ImportError as missing:
+        print(f"cleanlab is not there ({missing}): its columns are left out; pip install cleanlab")
+        return None
+    print(f"cleanlab {cleanlab.__version__}")
+    return cleanlab.segmentation
+
+
 def cohort(folder: Path, name: str, quick: bool) -> list[Case]:
     """Return the sound cases of a cohort."""
     if name == "hippocampus":
@@ -202,10 +345,11 @@ def main() -> int:
     if "hippocampus" in cohorts and not (quality.DATA / "Task04_Hippocampus").is_dir():
         print(f"no Task04_Hippocampus in {quality.DATA}: set SEGSTUDY_DATA; it is left out")
         cohorts.remove("hippocampus")
+    cleanlab, reached = installed(), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         for name in cohorts:
-            cases = cohort(folder / name / "images", name, options.quick)
+            cases, found = cohort(folder / name / "images", name, options.quick), []
             for number in range(1 if options.quick else REPETITIONS[name]):
                 own = folder / name / f"repetition-{number}"
                 own.mkdir(parents=True, exist_ok=True)
@@ -214,7 +358,9 @@ def main() -> int:
                     quality.write_training_data(own, name, repetition.cases)
                 quality.train(own, name, 1 if options.quick else STEPS[name])
                 predict(repetition, name)
-    return 0
+                found.append(queues(repetition, name, cleanlab))
+            reached.append(report(name, found))
+    return 0 if options.quick or all(reached) else 1
 
 
 if __name__ == "__main__":

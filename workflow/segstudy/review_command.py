@@ -5,8 +5,8 @@ from argparse import ArgumentParser, Namespace
 from segstudy.review import queue_command
 
 _EXAMPLES = """examples:
-  segstudy review queue --study my/study.yaml --control 20
-  segstudy review open scan_01 --study my/study.yaml
+  segstudy review queue --study demo --control 1
+  segstudy review open Patient_02 --study demo
 """
 
 

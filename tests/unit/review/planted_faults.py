@@ -58,8 +58,11 @@ def moved(label: np.ndarray) -> np.ndarray:
 
 
 def of_another(label: np.ndarray) -> np.ndarray:
-    """Flipped from head to foot and turned: what fits no structure, wherever it is moved."""
-    return np.ascontiguousarray(label[::-1])
+    """Each structure elsewhere, so that no one shift brings both back."""
+    other = np.zeros_like(label)
+    for value, shift in ((HEART, (6, 0, 4)), (AORTA, (-6, 0, -4))):
+        other[ndimage.shift((label == value).astype(np.uint8), shift, order=0) > 0] = value
+    return other
 
 
 PLANTED = {

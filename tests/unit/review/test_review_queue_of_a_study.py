@@ -10,6 +10,7 @@ from planted_faults import AORTA, HEART, seen, too_wide, truth
 from segstudy import cli
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.review import study_queue
 
 AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 FAULTY = "p3"
@@ -69,6 +70,8 @@ def test_the_faulty_label_comes_first_and_the_page_is_blinded(study, capsys):
     assert review("queue", "--length", "2", "--control", "3", "--seed", "4") == 0
     assert f"chest/{FAULTY}: heart: the boundary lies" in capsys.readouterr().out
     rows = table(study / "review/queue.csv")
+    assert tuple(rows[0]) == study_queue.QUEUE_COLUMNS
+    assert all(value for column, value in rows[0].items() if column != "audit")
     assert [row["rank"] for row in rows] == [str(number) for number in range(1, 11)]
     assert (rows[0]["case"], rows[0]["finding"], rows[0]["votes"]) == (FAULTY, "too_wide", "3")
     assert [row["picked_by"] for row in rows].count("control") == 3
@@ -81,7 +84,8 @@ def test_the_faulty_label_comes_first_and_the_page_is_blinded(study, capsys):
     assert np.allclose(AFFINE @ [*voxel, 1], [*point, 1])
     assert rows[0]["slice"] == rows[0]["voxel_k"]
     scores = table(study / "review/scores.csv")
-    assert len(scores) == 20
+    assert len(scores) == 20 and tuple(scores[0]) == study_queue.SCORE_COLUMNS
+    assert all(row["label_ml"] and row["shift_gain"] for row in scores)
     wide = next(row for row in scores if (row["case"], row["structure"]) == (FAULTY, "heart"))
     assert float(wide["boundary_mm"]) > 2 and float(wide["label_ml"]) > float(wide["consensus_ml"])
     page = (study / "review/queue.html").read_text()

@@ -18,6 +18,27 @@ from segstudy.review.scores import CaseScores, StructureScores, score_case
 FEWEST = 10
 """Cases of a dataset below which hardly anything can be said of what is usual."""
 DECIMALS = 4
+QUEUE_COLUMNS = (
+    *(
+        "rank",
+        "picked_by",
+        "order",
+        "dataset",
+        "case",
+        "subject",
+        "fold",
+        "suspicion_sd",
+        "finding",
+    ),
+    *("structure", "reason", "voxel_i", "voxel_j", "voxel_k", "slice", "x_mm", "y_mm", "z_mm"),
+    *("consensus_dice", "models_dice", "votes", "audit", "label_checksum"),
+)
+SCORE_COLUMNS = (
+    *("dataset", "case", "structure", "suspicion_sd", "consensus_dice", "models_dice"),
+    *("boundary_mm", "p95_mm", "missing_share", "extra_share", "apart_share", "label_ml"),
+    *("consensus_ml", "fits_structure", "swap_gain", "shift_i_mm", "shift_j_mm", "shift_k_mm"),
+    "shift_gain",
+)
 
 
 @dataclass(frozen=True)
@@ -176,9 +197,10 @@ def write_tables(folder: Path, entries: Sequence[Entry]) -> None:
     """Write `queue.csv`, a row a case, and `scores.csv`, a row a case and structure."""
     import pandas as pd
 
-    write_table(folder / "queue.csv", pd.DataFrame([queue_row(one) for one in entries]))
+    cases = [queue_row(one) for one in entries]
+    write_table(folder / "queue.csv", pd.DataFrame(cases, columns=QUEUE_COLUMNS))
     rows = [row for one in entries for row in _score_rows(one)]
-    write_table(folder / "scores.csv", pd.DataFrame(rows))
+    write_table(folder / "scores.csv", pd.DataFrame(rows, columns=SCORE_COLUMNS))
 
 
 def queue_row(entry: Entry) -> dict[str, object]:
