@@ -45,20 +45,20 @@ def test_a_boundary_off_by_two_voxels_is_measured_with_its_sign(grown, sign):
     # Two voxels of 1.5 mm on the faces, a little more at the corners of the wider box.
     assert sign * one.boundary_mm == pytest.approx(3.0, abs=0.25)
     assert 3.0 <= one.p95_mm <= 3.0 * math.sqrt(3)
-    # No piece: but for single voxels at the corners, nothing lies further than three voxels off.
-    assert max(one.missing_share, one.extra_share) <= 1 / 288
+    # No piece, but for what lies around single voxels at a corner of the boxes.
+    assert max(one.missing_share, one.extra_share) < 0.06
     assert one.log_volume == pytest.approx(math.log((10 + 2 * grown) ** 2 * (8 + 2 * grown) / 800))
 
 
-def test_a_missing_part_is_the_largest_piece_beyond_three_voxels():
+def test_a_missing_part_is_the_largest_piece_that_reaches_beyond_three_voxels():
     label = truth()
     label[15:20, 10:20, 8:16] = 0  # half of the heart
     one = scored(label).structures["heart"]
-    # The label's outline is the plane i = 14; what lies further than 3 from it is i = 18 and 19.
-    assert one.missing_share == pytest.approx(2 / 10)
+    # The label's outline is the plane i = 14; i = 18 and 19 lie further than 3 from it, and the rest up to it belongs to them.
+    assert one.missing_share == pytest.approx(0.5)
     assert one.extra_share == 0
     i, j, k = one.places["missing_part"]
-    assert 18 <= i < 20 and 10 <= j < 20 and 8 <= k < 16
+    assert 15 <= i < 20 and 10 <= j < 20 and 8 <= k < 16
     assert one.dice == pytest.approx(2 * 400 / (400 + 800))
 
 

@@ -282,15 +282,21 @@ def _explain_structure(
     """Return the finding of a structure and its reason, by the score that stands out most."""
     scores = judged.scores
     wide = "too_wide" if scores["boundary"] > 0 else "too_narrow"
-    candidates = {
+    # What tells what to do comes before what tells that something is wrong.
+    specific = {
         "missing_part": scores["missing_part"],
         "extra_part": max(scores["extra_part"], scores["apart"]),
         wide: abs(scores["boundary"]),
-        "out_of_range": judged.shape[0],
-        "disagreement": max(scores["disagreement"], scores["p95"]),
     }
-    finding = max(candidates, key=lambda kind: candidates[kind])
-    if candidates[finding] < CLEAR:
+    general = {
+        "out_of_range": judged.shape[0],
+        "disagreement": max(scores["disagreement"], scores["p95"], abs(scores["volume"])),
+    }
+    for candidates in (specific, general):
+        finding = max(candidates, key=lambda kind: candidates[kind])
+        if candidates[finding] >= CLEAR:
+            break
+    else:
         return "nothing", (
             f"nothing stands out; {name} differs most, Dice {one.dice:.2f} (usual "
             f"{math.exp(-usual['disagreement'].centre):.2f})"

@@ -1,7 +1,7 @@
 """How far a case's label lies from what models say that have not seen it, structure by structure.
 
-Each model and seed has one vote. Distances are in millimetres between voxels of the surfaces; a piece is missing, or too much, once it
-lies further from the other outline than `PIECE_VOXELS`.
+Each model and seed has one vote. Distances are in millimetres between voxels of the surfaces; a piece is missing, or too much, where it
+reaches further from the other outline than `PIECE_VOXELS`.
 """
 
 import math
@@ -266,8 +266,8 @@ def _score_structure(
     outward = np.where(agreed, -to_agreed, to_agreed)[surfaces[0]]
     inward = np.where(label, -to_label, to_label)[surfaces[1]]
     far = PIECE_VOXELS * spacing.mean()
-    missing = _largest(agreed & ~label & (to_label > far))
-    extra = _largest(label & ~agreed & (to_agreed > far))
+    missing = _piece(agreed & ~label, to_label > far)
+    extra = _piece(label & ~agreed, to_agreed > far)
     apart = _largest_apart(label, agreed)
     places = {"difference": _middle(_largest(label ^ agreed), corner)}
     if missing.any():
@@ -317,6 +317,16 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     if number < 2:
         return mask
     return pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+
+
+def _piece(mask: np.ndarray, is_far: np.ndarray) -> np.ndarray:
+    """Return the largest piece of a mask that is far, with what of the mask lies around it, up to the outline."""
+    from scipy import ndimage
+
+    core = _largest(mask & is_far)
+    if not core.any():
+        return core
+    return mask & ndimage.binary_dilation(core, iterations=math.ceil(PIECE_VOXELS))
 
 
 def _largest_apart(label: np.ndarray, agreed: np.ndarray) -> np.ndarray:
