@@ -157,9 +157,15 @@ SPOILED: dict[str, Callable] = {
 
 
 def prepare(folder: Path, name: str, quick: bool) -> list[Case]:
-    """Write what the cohort's networks train on to `folder`, as a study does: arrays, plan, folds; its cases."""
-    cohort = COHORTS[name]
+    """Write what the cohort's networks train on to `folder`; its cases."""
     cases = phantoms(folder, 20 if quick else PATIENTS) if name == "phantom" else hippocampi(quick)
+    write_training_data(folder, name, cases)
+    return cases
+
+
+def write_training_data(folder: Path, name: str, cases: Sequence[Case]) -> None:
+    """Write what networks train on, as a study does: arrays, plan, folds."""
+    cohort = COHORTS[name]
     settings = {
         "plan": {"margin_mm": 0.0, "crop": "none", "normalise": "zscore"},
         "dataset": {"modality": "MR", "structures": cohort["structures"]},
@@ -179,7 +185,6 @@ def prepare(folder: Path, name: str, quick: bool) -> list[Case]:
         for case, place in zip(cases, order, strict=True)
     ]
     write_splits(folder / "splits.tsv", splits)
-    return cases
 
 
 def hippocampi(quick: bool) -> list[Case]:

@@ -14,6 +14,7 @@ from segstudy import cli, metric
 from segstudy.cases import Split
 from segstudy.metrics import slice_dice, table
 from segstudy.publish.citations import REFERENCES
+from segstudy.review import opening, study_queue
 from segstudy.statistics import comparisons, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
@@ -76,6 +77,15 @@ TABLES = {
     ),
     "statistics/ranking.csv": ("Mean ranks.", ranking.COLUMNS),
     "statistics/places.csv": ("Places when subjects are resampled.", ranking.PLACES),
+    "review/queue.csv": (
+        "The judged cases, the most suspicious label first ([Labels to look at](review.md)).",
+        study_queue.QUEUE_COLUMNS,
+    ),
+    "review/scores.csv": (
+        "How far each structure lies off the consensus.",
+        study_queue.SCORE_COLUMNS,
+    ),
+    "review/openings.tsv": ("Each case that was opened for review.", opening.COLUMNS),
     "statistics/grid.csv": ("The models of each grid search, beside their settings.", GRID),
 }
 """File below `results/<study>/` -> what it is, and its columns."""

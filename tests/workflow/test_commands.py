@@ -54,6 +54,7 @@ SKIPPED = {
     r"path=DIR": "needs data under agreement",
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
+    r"^segstudy review open": "needs a person, and a case that this tiny demo tests",
     r"bundle .*--onnx": "needs the extra onnx",
     r"^segstudy serve": "runs until it is ended, which tests/unit/serve does",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",

@@ -1,0 +1,270 @@
+"""The queue of a finished study: its scores, its order, its tables, pictures and page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.files import write_table
+from segstudy.images.checksum import image_checksum
+from segstudy.images.files import Image, read_label
+from segstudy.log import progress
+from segstudy.review import queue
+from segstudy.review.held_out import HeldOut, Judged
+from segstudy.review.scores import CaseScores, StructureScores, score_case
+
+FEWEST = 10
+"""Cases of a dataset below which hardly anything can be said of what is usual."""
+DECIMALS = 4
+QUEUE_COLUMNS = (
+    *(
+        "rank",
+        "picked_by",
+        "order",
+        "dataset",
+        "case",
+        "subject",
+        "fold",
+        "suspicion_sd",
+        "finding",
+    ),
+    *("structure", "reason", "voxel_i", "voxel_j", "voxel_k", "slice", "x_mm", "y_mm", "z_mm"),
+    *("consensus_dice", "models_dice", "votes", "audit", "label_checksum"),
+)
+SCORE_COLUMNS = (
+    *("dataset", "case", "structure", "suspicion_sd", "consensus_dice", "models_dice"),
+    *("boundary_mm", "p95_mm", "missing_share", "extra_share", "apart_share", "label_ml"),
+    *("consensus_ml", "fits_structure", "swap_gain", "shift_i_mm", "shift_j_mm", "shift_k_mm"),
+    "shift_gain",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Hold what a reviewer asks for.
+
+    Parameters
+    ----------
+    length
+        Cases that the queue picks; None: a fifth of those judged, rounded up.
+    control
+        Cases drawn at random among the others.
+    seed
+        Of the draw.
+    shows_consensus
+        Whether pictures have the consensus in them.
+    """
+
+    length: int | None = None
+    control: int = 0
+    seed: int = 0
+    shows_consensus: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Hold a judged case with its place in the queue.
+
+    Parameters
+    ----------
+    judged, scores, suspicion
+        The case, its scores and what speaks against its label.
+    rank
+        From 1, over all datasets.
+    picked_by
+        `queue`, `control`, or empty for a case that is not up for review.
+    order
+        From 1, the place in the order of review; 0 for one that is not up for review.
+    audit
+        What the audit says of it.
+    checksum
+        Of the label that was judged, by its voxels.
+    grid
+        The label's affine.
+    """
+
+    judged: Judged
+    scores: CaseScores
+    suspicion: queue.Suspicion
+    rank: int
+    picked_by: str
+    order: int
+    audit: str
+    checksum: str
+    affine: np.ndarray
+
+
+def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
+    """Judge all cases of a study, and pick those to review; the most suspicious first.
+
+    Raises
+    ------
+    InputError
+        Where nothing can be judged yet, or more cases are asked for than there are.
+    """
+    cases = held_out.judged()
+    if asked.length is not None and not 1 <= asked.length <= len(cases):
+        raise InputError(f"--length {asked.length}: expected 1 to {len(cases)}, the cases judged")
+    scores, told = {}, {}
+    for one in progress(cases, "cases judged"):
+        label, votes = held_out.read(one)
+        scores[one.name] = score_case(label, votes, list(_structures(held_out, one)))
+        stored = read_label(one.case.label)
+        told[one.name] = (
+            image_checksum(Image(stored.array.astype(np.uint16), stored.affine)),
+            stored.affine,
+        )
+    found: dict[str, queue.Suspicion] = {}
+    notes: dict[str, list[str]] = {}
+    for dataset in dict.fromkeys(one.dataset for one in cases):
+        own = {one.name: scores[one.name] for one in cases if one.dataset == dataset}
+        named, problems = audit_findings(held_out, dataset)
+        for name in own:
+            case = name.partition("/")[2]
+            notes[name] = [*(text for _, text in named.get(case, ())), *problems.get(case, ())]
+        found |= queue.rank(own, {f"{dataset}/{case}": what for case, what in named.items()})
+    ranked = sorted(found, key=lambda name: (-found[name].score, name))
+    length = -(-len(cases) // 5) if asked.length is None else asked.length
+    picked, rest = ranked[:length], ranked[length:]
+    if asked.control > len(rest):
+        raise InputError(
+            f"--control {asked.control}: {len(rest)} cases are left beside the queue's {length}; ask for fewer, or a shorter --length"
+        )
+    controls = queue.draw_controls(rest, asked.control, asked.seed)
+    order = queue.review_order(picked, controls, asked.seed)
+    by_name = {one.name: one for one in cases}
+    return [
+        Entry(
+            by_name[name],
+            scores[name],
+            found[name],
+            rank,
+            queue.QUEUE if name in picked else queue.CONTROL if name in controls else "",
+            order.index(name) + 1 if name in order else 0,
+            "; ".join(notes[name]),
+            *told[name],
+        )
+        for rank, name in enumerate(ranked, 1)
+    ]
+
+
+def _structures(held_out: HeldOut, one: Judged) -> Mapping[str, int]:
+    return held_out.study.datasets[one.dataset].structures
+
+
+Findings = dict[str, list[tuple[str, str]]]
+
+
+def audit_findings(held_out: HeldOut, dataset: str) -> tuple[Findings, dict[str, list[str]]]:
+    """Read what the audits of a dataset say.
+
+    Returns
+    -------
+    named : dict
+        Case -> (structure, evidence) of each finding of the label audit; none where the study does not ask for it
+        (`audit_labels`).
+    problems : dict
+        Case -> warnings of the audit of files.
+    """
+    named: Findings = {}
+    problems: dict[str, list[str]] = {}
+    faults = Path(held_out.paths.label_audit(dataset)) / "faults.csv"
+    for row in _rows(faults, ","):
+        named.setdefault(row["case"], []).append(
+            (row["structure"], f"{row['fault'].replace('_', ' ')}: {row['evidence']}")
+        )
+    for row in _rows(Path(held_out.paths.problems(dataset)), "\t"):
+        if row["case"]:
+            problems.setdefault(row["case"], []).append(row["problem"])
+    return named, problems
+
+
+def _rows(table: Path, delimiter: str) -> list[dict[str, str]]:
+    import csv
+
+    if not table.is_file():
+        return []
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+# --- tables ---------------------------------------------------------------------------------------------
+
+
+def write_tables(folder: Path, entries: Sequence[Entry]) -> None:
+    """Write `queue.csv`, a row a case, and `scores.csv`, a row a case and structure."""
+    import pandas as pd
+
+    cases = [queue_row(one) for one in entries]
+    write_table(folder / "queue.csv", pd.DataFrame(cases, columns=QUEUE_COLUMNS))
+    rows = [row for one in entries for row in _score_rows(one)]
+    write_table(folder / "scores.csv", pd.DataFrame(rows, columns=SCORE_COLUMNS))
+
+
+def queue_row(entry: Entry) -> dict[str, object]:
+    """Return the row of a case in `queue.csv`."""
+    judged, suspicion = entry.judged, entry.suspicion
+    point = entry.affine[:3, :3] @ suspicion.voxel + entry.affine[:3, 3]
+    worst = entry.scores.structures[suspicion.structure.split("+")[0]]
+    return {
+        "rank": entry.rank,
+        "picked_by": entry.picked_by,
+        "order": entry.order or "",
+        "dataset": judged.dataset,
+        "case": judged.case.case,
+        "subject": judged.case.subject,
+        "fold": "" if judged.fold is None else judged.fold,
+        "suspicion_sd": round(suspicion.score, 2),
+        "finding": suspicion.finding,
+        "structure": suspicion.structure,
+        "reason": suspicion.reason,
+        **dict(zip(("voxel_i", "voxel_j", "voxel_k"), suspicion.voxel, strict=True)),
+        "slice": suspicion.voxel[2],
+        **{f"{axis}_mm": round(float(one), 2) for axis, one in zip("xyz", point, strict=True)},
+        "consensus_dice": _rounded(worst.dice),
+        "models_dice": _rounded(worst.models_dice),
+        "votes": entry.scores.votes,
+        "audit": entry.audit,
+        "label_checksum": entry.checksum,
+    }
+
+
+MEASURED: dict[str, Callable[[StructureScores], float]] = {
+    "consensus_dice": lambda one: one.dice,
+    "models_dice": lambda one: one.models_dice,
+    "boundary_mm": lambda one: one.boundary_mm,
+    "p95_mm": lambda one: one.p95_mm,
+    "missing_share": lambda one: one.missing_share,
+    "extra_share": lambda one: one.extra_share,
+    "apart_share": lambda one: one.apart_share,
+    "label_ml": lambda one: one.label_ml,
+    "consensus_ml": lambda one: one.consensus_ml,
+}
+"""Columns of `scores.csv` that are taken of a structure's scores."""
+
+
+def _score_rows(entry: Entry) -> list[dict[str, object]]:
+    scores = entry.scores
+    return [
+        {
+            "dataset": entry.judged.dataset,
+            "case": entry.judged.case.case,
+            "structure": name,
+            "suspicion_sd": round(entry.suspicion.by_structure[name], 2),
+            **{column: _rounded(take(one)) for column, take in MEASURED.items()},
+            "fits_structure": scores.renamed.get(name, ""),
+            "swap_gain": _rounded(scores.swap_gain),
+            **{
+                f"shift_{axis}_mm": round(step, 2)
+                for axis, step in zip("ijk", scores.shift_mm, strict=True)
+            },
+            "shift_gain": _rounded(scores.shift_gain),
+        }
+        for name, one in scores.structures.items()
+    ]
+
+
+def _rounded(value: float) -> float:
+    return round(value, DECIMALS)
