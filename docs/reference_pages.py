@@ -12,7 +12,7 @@ from pathlib import Path
 from segstudy import cli
 from segstudy.cases import Split
 from segstudy.metrics import table
-from segstudy.statistics import comparisons, ranking, subgroups, summary, verdict
+from segstudy.statistics import comparisons, quality, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
 COLUMNS = Path(__file__).with_name("columns.tsv")
@@ -63,6 +63,14 @@ TABLES = {
     "statistics/subgroup_tests.csv": (
         "Comparisons of the groups of a column, of one model: A is `group_a`, B `group_b`.",
         subgroups.TESTS,
+    ),
+    "statistics/quality/cases.csv": (
+        "The estimate of quality of each held-out prediction, where `statistics.quality` asks for it; in the zip `quality_cases.csv`.",
+        quality.CASES,
+    ),
+    "statistics/quality/summary.csv": (
+        "How often these estimates held; in the zip `quality_summary.csv`.",
+        quality.SUMMARY,
     ),
     "statistics/ranking.csv": ("Mean ranks.", ranking.COLUMNS),
     "statistics/places.csv": ("Places when subjects are resampled.", ranking.PLACES),

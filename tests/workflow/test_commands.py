@@ -42,6 +42,7 @@ SKIPPED = {
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
     r"bundle .*--onnx": "needs the extra onnx",
+    r"bundle .*--calibration": "needs the estimates of quality of a study",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
     r"reproduce .*--yes": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",
