@@ -378,7 +378,8 @@ def _summary_rows(
         ones = [judgements[number] for judgements, _ in judged]
         dice = np.array([scan.dice[name] for scan in scans])
         volume = np.array([scan.volume_ratio[name] for scan in scans])
-        volume = volume * [one.volume_ml for one in ones]
+        with np.errstate(invalid="ignore"):  # of nothing predicted there is no interval either
+            volume = volume * [one.volume_ml for one in ones]
         defined = np.isfinite(dice)
         risk = 1 - dice[defined]
         agreement = np.array([one.agreement for one in ones])[defined]

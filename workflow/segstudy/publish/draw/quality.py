@@ -40,9 +40,9 @@ def draw_risk_coverage(results: Results, figure: Figure) -> parts.Drawing:
         zip(
             ORDERS,
             (
-                (style.SOFT, style.LINES[1], 1.2),
-                (colour, style.LINES[0], 1.6),
-                (style.INK, style.LINES[2], 1.0),
+                (style.INK, style.LINES[1], 1.0),
+                (colour, style.LINES[0], 2.2),
+                (style.SOFT, style.LINES[2], 1.0),
             ),
             strict=True,
         )
@@ -60,13 +60,17 @@ def draw_risk_coverage(results: Results, figure: Figure) -> parts.Drawing:
         for order, trust in zip(ORDERS, trusts, strict=True):
             colour, dashes, width = looks[order]
             left = risk_coverage(risk, trust)
-            axes.plot(share, left, color=colour, linestyle=dashes, linewidth=width, zorder=3)
+            # The baseline on top, which ours often covers.
+            axes.plot(
+                share, left, color=colour, linestyle=dashes, linewidth=width, zorder=5 - width
+            )
             area = aurc(risk, trust)
             lines.append(f"{area:.4f} {order}")
             texts.append(f"{look.structure(structure)}, {order}: AURC {area:.4f}.")
             rows += [
                 (structure, order, kept, wrong) for kept, wrong in zip(share, left, strict=True)
             ]
+        axes.grid(False)
         axes.set_xlim(0, 1)
         top = max(float(risk.mean()), *(row[3] for row in rows if row[0] == structure))
         # The curves rise to the right; the areas stand above them.
