@@ -231,7 +231,7 @@ def test_a_fold_of_one_network_agrees_with_perturbed_images(
         assert 0 < told < 1
         assert float(row["agreement"]) == pytest.approx(told, abs=1e-6)
     one, other = (read_image([tmp_path / name / "a.nii.gz"]).array for name in ("one", "plain"))
-    assert (one != other).mean() < 0.001
+    assert (one != other).mean() < 0.01
 
 
 def test_a_fold_without_such_settings_is_as_it_was(tmp_path, write_weights, write_image, oblique):
