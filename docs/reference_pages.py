@@ -15,7 +15,7 @@ from segstudy.cases import Split
 from segstudy.metrics import slice_dice, table
 from segstudy.publish.citations import REFERENCES
 from segstudy.review import opening, study_queue
-from segstudy.statistics import comparisons, ranking, subgroups, summary, verdict
+from segstudy.statistics import comparisons, quality, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
 REPOSITORY = "https://github.com/segstudy/segstudy"
@@ -74,6 +74,14 @@ TABLES = {
     "statistics/subgroup_tests.csv": (
         "Comparisons of the groups of a column, of one model: A is `group_a`, B `group_b`.",
         subgroups.TESTS,
+    ),
+    "statistics/quality/cases.csv": (
+        "The estimate of quality of each held-out prediction, where `statistics.quality` asks for it; in the zip `quality_cases.csv`.",
+        quality.CASES,
+    ),
+    "statistics/quality/summary.csv": (
+        "How often these estimates held; in the zip `quality_summary.csv`.",
+        quality.SUMMARY,
     ),
     "statistics/ranking.csv": ("Mean ranks.", ranking.COLUMNS),
     "statistics/places.csv": ("Places when subjects are resampled.", ranking.PLACES),

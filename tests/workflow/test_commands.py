@@ -57,6 +57,7 @@ SKIPPED = {
     r"^segstudy review open": "needs a person, and a case that this tiny demo tests",
     r"bundle .*--onnx": "needs the extra onnx",
     r"^segstudy serve": "runs until it is ended, which tests/unit/serve does",
+    r"bundle .*--calibration": "needs the estimates of quality of a study",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
     r"reproduce .*--yes": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",

@@ -15,6 +15,7 @@ rule publish_figures:
         metrics=PATHS.metrics,
         confusion=runs(PATHS.confusion()),
         statistics=rules.statistics.output,
+        quality=PATHS.quality if STUDY.statistics.quality else [],
         splits=PATHS.splits,
         cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
         images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],
@@ -109,6 +110,7 @@ rule publish_report:
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
         tables=[rules.statistics.output, PATHS.metrics],
+        quality=PATHS.quality if STUDY.statistics.quality else [],
         audits=[
             PATHS.label_audit(dataset)
             for dataset, settings in STUDY.datasets.items()

@@ -9,6 +9,7 @@ from segstudy.files import parse_json
 
 EXAMPLES = """examples:
   segstudy bundle --weights 'fold-*/seed-*/weights.pt' --output model.bundle --card card.md
+  segstudy bundle --weights 'fold-*/seed-*/weights.pt' --output model.bundle --calibration results/study/statistics/quality/unet.json
   segstudy bundle --show model.bundle
   segstudy infer --weights model.bundle --output predictions scans/
   segstudy bundle --weights model.bundle --onnx onnx/
@@ -45,6 +46,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the model card, Markdown (default: one of what the weights record)",
     )
     parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="JSON",
+        help="statistics/quality/MODEL.json of the study that trained the weights, which `segstudy infer --quality` then takes from the "
+        "bundle (default: that of the bundle that is bundled anew)",
+    )
+    parser.add_argument(
         "--colours",
         metavar="JSON",
         help='colours of structures, {"liver": "#e69f00"} (default: those of `segstudy infer --format`)',
@@ -76,7 +84,7 @@ def run(options: Namespace) -> None:
 
 
 def _write(options: Namespace) -> None:
-    from segstudy.files import check_file_name
+    from segstudy.files import check_file_name, read_json
     from segstudy.networks.bundle import (
         bundle_content,
         bundle_of,
@@ -85,6 +93,7 @@ def _write(options: Namespace) -> None:
         trained_members,
         write_bundle,
     )
+    from segstudy.quality.calibration import check_structures, from_record
 
     if options.output:
         check_file_name(options.output)
@@ -98,8 +107,16 @@ def _write(options: Namespace) -> None:
             )
     card = _text(options.card) if options.card else ""
     colours = _colours(options.colours) if options.colours else None
-    content = bundle_content(options.weights, options.plugin, card, colours, options.anonymous)
+    record = read_json(options.calibration) if options.calibration else None
+    if record is not None:
+        calibration = from_record(record, str(options.calibration))
+    content = bundle_content(
+        options.weights, options.plugin, card, colours, options.anonymous, record
+    )
     bundle = bundle_of(content, "the bundle")
+    if record is not None:
+        structures = next(iter(bundle.members.values()))["structures"]
+        check_structures(calibration, structures, str(options.calibration))
     if options.onnx:
         from segstudy.networks import onnx_export
 
@@ -144,6 +161,11 @@ def _shown(bundle) -> str:
             for key, told in (member.get("plugins") or {}).items()
             if key in ("network", "trainer_class")
         ]
+    known = bundle.calibration
+    if known:
+        lines.append(
+            f"calibrated for --quality: model {known.get('model')}, {known.get('subjects')} subjects, agreement of {known.get('kind')}"
+        )
     text = "\n".join([*lines, "", bundle.card.rstrip(), ""])
     # Of a stranger's card, nothing may command the terminal.
     return "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")

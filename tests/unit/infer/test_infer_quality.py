@@ -135,6 +135,28 @@ def test_a_single_network_is_judged_by_perturbed_images(tmp_path, seeds, scan, o
         assert row["flagged"] == "no"
 
 
+def test_a_bundle_brings_its_calibration(tmp_path, seeds, scan, oblique, capsys):
+    """As given by --calibration, to the byte; of a bundle beside other weights none is taken."""
+    write_json(tmp_path / "unet.json", to_record(calibration_of(oblique)))
+    write_json(tmp_path / "other.json", to_record(calibration_of(oblique)) | {"structures": {}})
+    made = ("bundle", "--weights", *map(str, seeds), "--output", str(tmp_path / "model.bundle"))
+    assert cli.main([*made, "--calibration", str(tmp_path / "other.json")]) == 1
+    assert "give the calibration of the study" in capsys.readouterr().err
+    assert not (tmp_path / "model.bundle").exists()
+    assert cli.main([*made, "--calibration", str(tmp_path / "unet.json")]) == 0
+    again = str(tmp_path / "again.bundle")
+    assert cli.main(["bundle", "--weights", made[-1], "--output", again]) == 0
+    assert cli.main(["bundle", "--show", again]) == 0
+    assert "30 subjects, agreement of seeds" in capsys.readouterr().out
+    assert run("--weights", again, "--output", tmp_path / "of_bundle", "--quality", scan) == 0
+    assert run("--weights", *seeds, "--output", tmp_path / "given", "--calibration",
+               tmp_path / "unet.json", scan) == 0  # fmt: skip
+    assert rows_of(tmp_path / "of_bundle") == rows_of(tmp_path / "given")
+    assert rows_of(tmp_path / "given")[0]["dice"] != ""
+    assert run("--weights", again, "--output", tmp_path / "plain", scan) == 0
+    assert not (tmp_path / "plain" / "quality.csv").exists()
+
+
 def test_without_calibration_no_flag_is_given(tmp_path, seeds, scan):
     assert run("--weights", *seeds, "--output", tmp_path / "out", "--quality", scan) == 0
     assert {row["flagged"] for row in rows_of(tmp_path / "out")} == {""}
@@ -154,7 +176,7 @@ def test_what_is_asked_of_networks_that_cannot_is_refused(tmp_path, seeds, scan,
 def test_a_calibration_of_other_structures_is_refused(tmp_path, oblique):
     write_json(tmp_path / "quality.json", to_record(calibration_of(oblique)))
     with pytest.raises(InputError, match="of the structures core, shell; the weights have liver"):
-        quality.read_calibration(tmp_path / "quality.json", ["liver"])
+        quality.calibration_of(read_json(tmp_path / "quality.json"), ["liver"], "quality.json")
 
 
 def test_agreement_is_taken_after_post_processing(tmp_path):
@@ -186,6 +208,30 @@ def test_a_fold_keeps_agreement_and_maps(tmp_path, write_weights, write_image, o
             "b.nii.gz",
         ]
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_fold_of_one_network_agrees_with_perturbed_images(
+    tmp_path, write_weights, write_image, oblique
+):
+    """The label is that of the image as it is; the agreement that of new scans, the same each time."""
+    paths = [write_image(tmp_path / "a.nii.gz", oblique[0])]
+    asked = load_weights(write_weights(tmp_path / "asked.pt", infer={"agreement": True}))
+    plain = load_weights(write_weights(tmp_path / "plain.pt"))
+    for name, trained in {"one": asked, "two": asked, "plain": plain}.items():
+        predict_fold(trained, {"a": paths}, VALUES, [], CPU, tmp_path / name)
+    found = read_json(tmp_path / "one" / "agreement.json")
+    assert found == read_json(tmp_path / "two" / "agreement.json")
+    assert found["of"] == "perturbed"
+    assert (
+        run("--weights", tmp_path / "plain.pt", "--output", tmp_path / "new", "--quality", *paths)
+        == 0
+    )
+    for row in rows_of(tmp_path / "new"):
+        told = found["cases"]["a"][row["structure"]]
+        assert 0 < told < 1
+        assert float(row["agreement"]) == pytest.approx(told, abs=1e-6)
+    one, other = (read_image([tmp_path / name / "a.nii.gz"]).array for name in ("one", "plain"))
+    assert (one != other).mean() < 0.01
 
 
 def test_a_fold_without_such_settings_is_as_it_was(tmp_path, write_weights, write_image, oblique):

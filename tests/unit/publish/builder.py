@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from segstudy.cases import SEED, Case, Split, write_cases, write_splits
+from segstudy.cases import SEED, Case, Split, read_cases, read_splits, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
 from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.jobs.results import ResultPaths
 from segstudy.metrics.measure import LATERALITY_ERROR, opposite_side
 from segstudy.metrics.overlap import confusion
 from segstudy.metrics.table import confusion_rows, write_confusion
 from segstudy.participants import write_participants
+from segstudy.quality.calibration import to_record
 from segstudy.statistics.analysis import analyse
+from segstudy.statistics.quality import Predictions, estimate
 from segstudy.statistics.subgroups import subgroups
 from segstudy.statistics.values import read_values
 from segstudy.study import Study
@@ -133,6 +136,8 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
         write_table(root / f"statistics/{table.name}.csv", getattr(found, table.name))
     if settings.statistics.subgroups:
         _subgroups(root, settings, names, found.values)
+    if settings.statistics.quality:
+        _quality(root, settings, metrics)
     for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
         write_text(
             root / f"benchmarks/{stage}/{job}.tsv",
@@ -165,6 +170,23 @@ def _subgroups(root: Path, settings: Study, names: list[str], values) -> None:
     found = subgroups(values, of_all, settings.statistics)
     write_table(root / "statistics/subgroups.csv", found.subgroups)
     write_table(root / "statistics/subgroup_tests.csv", found.subgroup_tests)
+
+
+def _quality(root: Path, settings: Study, metrics: pandas.DataFrame) -> None:
+    """Write the estimates of quality as `segstudy statistics --quality` does."""
+    datasets = settings.cross_validated_datasets
+    predictions = Predictions(
+        ResultPaths(root).predictions(),
+        {name: model.seeds for name, model in settings.models.items()},
+        {name: settings.datasets[name].structures for name in datasets},
+        {name: read_cases(root / f"download/{name}/cases.tsv") for name in datasets},
+        read_splits(root / "preprocess/splits.tsv"),
+    )
+    found = estimate(predictions, metrics)
+    write_table(root / "statistics/quality/cases.csv", found.cases)
+    write_table(root / "statistics/quality/summary.csv", found.summary)
+    for name, calibration in found.calibrations.items():
+        write_json(root / f"statistics/quality/{name}.json", to_record(calibration))
 
 
 def _case(root, settings, dataset, name, index, random) -> Case:

@@ -90,6 +90,10 @@ def _scenario(name: str):
             },
         )
         return settings, {"cases": 16}
+    if name == "quality":
+        asked = {"metrics": ["dice"], "bootstrap_samples": 100, "quality": True}
+        settings = builder.study(models=("enet", "unet_3d"), repair=False, statistics=asked)
+        return settings, {"cases": 24}
     if name == "one_model":
         groups = {"metrics": {"composite_regions": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}

@@ -143,8 +143,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="JSON",
-        help="quality.json of the weights' model, from a study: quality.csv then has predicted Dice and volume with 90 %% "
-        "intervals, and flags scans that are unlike those of the study, with the reason",
+        help="statistics/quality/MODEL.json of the study that trained the weights (default: with --quality, that of a bundle): "
+        "quality.csv then has predicted Dice and volume with 90 %% intervals, and flags scans that are unlike those of the study, "
+        "with the reason",
     )
     study = parser.add_argument_group("the tested cases of a fold")
     study.add_argument("--cases", type=Path, help="case table of the dataset")
@@ -370,7 +371,7 @@ def _predict_images(options: argparse.Namespace) -> None:
 
     check_folder_name(options.output)
     written = LABEL_FORMATS[options.format]
-    trained, device, colours = _load(options)
+    trained, device, loaded = _load(options)
     images = named_images(options.images, options.output, written.suffix, trained.channels)
     images, refused = _checked(images, written.check)
     structures = {name: number for number, name in enumerate(trained.structures, 1)}
@@ -391,8 +392,8 @@ def _predict_images(options: argparse.Namespace) -> None:
     if options.trained_on_too:
         trained = unguarded(trained)
     print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
-    files = Files(options.format, tuple(options.spacing_mm), options.probabilities, colours)
-    trained, files = _several(trained, files, options)
+    files = Files(options.format, tuple(options.spacing_mm), options.probabilities, loaded.colours)
+    trained, files = _several(trained, files, loaded.calibration, options)
     try:
         predict_images(trained, images, structures, choices, device, options.output, files)
     except InputError as error:
@@ -401,8 +402,12 @@ def _predict_images(options: argparse.Namespace) -> None:
         raise InputError("\n".join(refused))
 
 
-def _several(trained, files, options: argparse.Namespace):
-    """Return what predicts an image several times, and files that tell of its quality, where options or settings ask."""
+def _several(trained, files, of_bundle: Mapping | None, options: argparse.Namespace):
+    """Return what predicts an image several times, and files that tell of its quality, where options or settings ask.
+
+    of_bundle: the calibration that a bundle brought, which --calibration goes before.
+    """
+    from segstudy.files import read_json
     from segstudy.infer.predict import samples_of
     from segstudy.log import log
 
@@ -416,21 +421,22 @@ def _several(trained, files, options: argparse.Namespace):
     # By name, so that an edit to it is no change of what is predicted once.
     uncertainty = importlib.import_module("segstudy.infer.uncertainty")
     judging = options.quality or options.calibration is not None
-    calibration = None
-    if options.calibration:
+    calibration, where = None, str(options.calibration or f"{options.weights[0]}: its calibration")
+    record = read_json(options.calibration) if options.calibration else of_bundle
+    if judging and record is not None:
         quality = importlib.import_module("segstudy.infer.quality")
-        calibration = quality.read_calibration(options.calibration, trained.structures)
+        calibration = quality.calibration_of(record, trained.structures, where)
     several = uncertainty.sampled(trained, samples, options.uncertainty, judging)
     if judging and calibration is None:
         log.info("quality.csv has the agreement alone: --calibration tells what it means")
     if calibration is not None:
         kind = {"members": "seeds"}.get(several.kind, several.kind)
         if calibration.reason:
-            log.warning("%s: no intervals: %s", options.calibration, calibration.reason)
+            log.warning("%s: no intervals: %s", where, calibration.reason)
         elif kind != calibration.kind:
             log.warning(
                 "%s: calibrated on the agreement of %s, and here it is of %s: Dice is not predicted",
-                options.calibration,
+                where,
                 calibration.kind,
                 kind,
             )
@@ -478,7 +484,7 @@ def _listing(structures: dict[str, int], reduced: list[str]) -> str:
 
 
 def _load(options: argparse.Namespace):
-    """Load the weights, or the ensemble, onto the device; return both, and the colours of bundles."""
+    """Load the weights, or the ensemble, onto the device; return both, and what bundles bring besides."""
     import torch
 
     from segstudy.infer.batch import members_of
@@ -524,7 +530,7 @@ def _load(options: argparse.Namespace):
         )
     if len(members) > 1:
         log.info("an ensemble of %d: their probabilities are averaged", len(members))
-    return trained, device, loaded.colours
+    return trained, device, loaded
 
 
 def _settings_of(text: str, members: int) -> list[str]:

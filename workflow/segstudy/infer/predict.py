@@ -96,7 +96,9 @@ def predict_fold(
         classes = predicted.classes if spread else predicted
         kept = postprocess.apply(classes.array, choices, trained.structures)
         if spread:
-            _quality().write_spread(files[case], predicted, choices, trained.structures)
+            _quality().write_spread(
+                files[case], predicted, trained.kind, choices, trained.structures
+            )
         write_label(
             files[case], to_label_values(kept, values), classes.affine, like=tested[case][0]
         )
@@ -118,10 +120,12 @@ def several(trained: "Trained | Ensemble") -> "Trained | Ensemble":
     """Return weights whose settings have an image predicted several times as what does so; others as they are."""
     settings = [member.model.infer for member in members_of(trained)]
     samples, maps = samples_of(trained), any(getattr(one, "uncertainty", False) for one in settings)
-    if not samples and not maps:
+    agreement = any(one.agreement for one in settings)
+    if not samples and not maps and not agreement:
         return trained
     # By name, so that an edit to it is no change of what networks predict once.
-    return importlib.import_module("segstudy.infer.uncertainty").sampled(trained, samples, maps)
+    uncertainty = importlib.import_module("segstudy.infer.uncertainty")
+    return uncertainty.sampled(trained, samples, maps, agreement)
 
 
 def samples_of(trained: "Trained | Ensemble") -> int:

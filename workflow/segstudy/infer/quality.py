@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
 from segstudy.images.files import Image, write_nifti
 from segstudy.infer import postprocess
@@ -18,6 +17,7 @@ from segstudy.quality.calibration import (
     Calibration,
     Described,
     Judgement,
+    check_structures,
     from_record,
     judge,
 )
@@ -71,13 +71,17 @@ def maps_of(spread: Spread) -> dict[str, np.ndarray]:
 
 
 def write_spread(
-    file: Path, spread: Spread, choices: Mapping[str, Choice], structures: Sequence[str]
+    file: Path,
+    spread: Spread,
+    kind: str,
+    choices: Mapping[str, Choice],
+    structures: Sequence[str],
 ) -> None:
     """Write maps and agreement of a case beside its label `file`, which comes last and says that all is there."""
     for name, values in maps_of(spread).items():
         (file.parent / name).mkdir(parents=True, exist_ok=True)
         write_nifti(file.parent / name / file.name, values, spread.classes.affine)
-    found = agreement(spread, "", choices, structures)
+    found = agreement(spread, kind, choices, structures)
     write_json(_agreement_file(file), _without_nan(found))
 
 
@@ -114,20 +118,16 @@ def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
 # --- new scans ------------------------------------------------------------------------------------
 
 
-def read_calibration(path: Path, structures: Sequence[str]) -> Calibration:
-    """Read a calibration, `quality.json` of a model of a study.
+def calibration_of(record: Mapping[str, Any], structures: Sequence[str], where: str) -> Calibration:
+    """Return the calibration of a record, `MODEL.json` of a study or that of a bundle.
 
     Raises
     ------
     InputError
-        Where it is none, or of other structures.
+        Where it is none, or of other structures; `where` tells its file.
     """
-    calibration = from_record(read_json(path), str(path))
-    if set(calibration.structures) != set(structures):
-        raise InputError(
-            f"{path}: of the structures {', '.join(calibration.structures)}; the weights have {', '.join(structures)}: give "
-            "the calibration of the study that trained them"
-        )
+    calibration = from_record(record, where)
+    check_structures(calibration, structures, where)
     return calibration
 
 

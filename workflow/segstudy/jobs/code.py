@@ -173,8 +173,8 @@ def prediction_code(model: "AnyModel") -> str:
     if model.trainer == "plugin":
         return _with_plugins(digest("infer.plugin_trainer"), model.plugin_provenance())
     nnunet = ["infer.nnunet"] if model.network == "nnunet" else []
-    if getattr(model.infer, "mc_dropout", 0) or getattr(model.infer, "uncertainty", False):
-        nnunet = ["infer.uncertainty", "infer.quality"]
+    if any(getattr(model.infer, key, 0) for key in ("mc_dropout", "uncertainty", "agreement")):
+        nnunet += ["infer.uncertainty", "infer.quality"]
     # Losses and changes of images act on the weights, which are an input of a prediction.
     network = {key: told for key, told in model.plugin_provenance().items() if key == "network"}
     return _with_plugins(digest("infer.predict", *nnunet, *modules(model)), network)

@@ -145,7 +145,7 @@ class JobResources:
         base, written = (4000, writers(settings.threads)) if self.gpu(model) else (1500, 1)
         # Where a case is predicted several times: the sums, a prediction, and what is handed on, on the image's own grid.
         infer = settings.infer
-        several = getattr(infer, "mc_dropout", 0) or getattr(infer, "uncertainty", False)
+        several = any(getattr(infer, key, 0) for key in ("mc_dropout", "uncertainty", "agreement"))
         native_mb = self.image_mb(dataset) / len(self.study.channels)
         sums = (2 + written) * (classes + 2) * native_mb if several else 0.0
         return base + 2 * self.image_mb(dataset) + (1 + written) * classes * on_grid_mb + sums

@@ -52,12 +52,15 @@ class Bundle:
         Structure -> red, green, blue, from 0 to 255.
     checksum
         SHA-256 of the content.
+    calibration
+        Of the estimates of quality, as `statistics/quality/MODEL.json` of a study has it; None where there is none.
     """
 
     members: Mapping[str, dict[str, Any]]
     card: str
     colours: Mapping[str, Colour]
     checksum: str
+    calibration: Mapping[str, Any] | None = None
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -75,11 +78,14 @@ class Loaded:
         Where each is from.
     colours
         Structure -> colour, of the bundles.
+    calibration
+        Of a bundle that is all there is; one of part of the networks tells nothing of them together.
     """
 
     members: tuple[Trained, ...]
     names: tuple[str, ...]
     colours: Mapping[str, Colour]
+    calibration: Mapping[str, Any] | None = None
 
 
 def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
@@ -99,16 +105,19 @@ def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
     """
     contents: dict[str, dict[str, Any]] = {}
     colours: dict[str, Colour] = {}
-    for path in files_of(words):
+    calibration = None
+    files = files_of(words)
+    for path in files:
         content = read_content(path)
         if content.get("format") == FORMAT:
             bundle = bundle_of(content, path)
             contents |= {f"{path}: {name}": one for name, one in bundle.members.items()}
             colours |= bundle.colours
+            calibration = bundle.calibration if len(files) == 1 else None
         else:
             check_content(content, path)
             contents[str(path)] = content
-    return Loaded(tuple(_built(contents, used)), tuple(contents), colours)
+    return Loaded(tuple(_built(contents, used)), tuple(contents), colours, calibration)
 
 
 def trained_members(bundle: Bundle, used: Sequence[str] = ()) -> dict[str, Trained]:
@@ -154,7 +163,9 @@ def bundle_of(content: Mapping[str, Any], path: Path | str) -> Bundle:
         found = checksum({key: value for key, value in content.items() if key != "checksum"})
     except RuntimeError as error:
         raise InputError(f"{path}: holds what no bundle holds ({error})") from None
+    calibration = content.get("calibration")
     whole = isinstance(members, dict) and isinstance(card, str) and isinstance(colours, dict)
+    whole = whole and isinstance(calibration, dict | None)
     if found != told or not whole or not members:
         raise InputError(
             f"{path}: its content has the checksum {found[:16]}, and was written with {str(told)[:16]}: the bundle is damaged or "
@@ -171,7 +182,8 @@ def bundle_of(content: Mapping[str, Any], path: Path | str) -> Bundle:
             raise InputError(
                 f"{path}: colour of {name}: {colour!r}; expected red, green and blue from 0 to 255"
             )
-    return Bundle(members, card, {name: tuple(one) for name, one in colours.items()}, found)
+    colours = {name: tuple(one) for name, one in colours.items()}
+    return Bundle(members, card, colours, found, calibration)
 
 
 def checksum(value: Any) -> str:
@@ -249,6 +261,7 @@ def bundle_content(
     card: str = "",
     colours: Mapping[str, Colour] | None = None,
     anonymous: bool = False,
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of a bundle of weights files, or of bundles.
 
@@ -264,6 +277,8 @@ def bundle_content(
         Structure -> colour.
     anonymous
         Whether digests stand for the names of cases.
+    calibration
+        Of the estimates of quality, which names no case; None: that of the bundle, where there is one alone.
 
     Raises
     ------
@@ -284,11 +299,12 @@ def bundle_content(
         name = member_name(member)
         again = sum(other.partition(" (")[0] == name for other in members)
         members[f"{name} ({again + 1})" if again else name] = member
+    calibration = loaded.calibration if calibration is None else calibration
     content = {
         "format": FORMAT,
         "version": __version__,
         "members": members,
-        "card": card or written_card(members),
+        "card": card or written_card(members, calibration),
         "colours": {
             name: list(colour)
             for name, colour in colours_of(
@@ -296,6 +312,8 @@ def bundle_content(
             ).items()
         },
     }
+    if calibration:
+        content["calibration"] = dict(calibration)
     return {**content, "checksum": checksum(content)}
 
 
@@ -311,7 +329,9 @@ def member_name(member: Mapping[str, Any]) -> str:
     return ", ".join([str(member["model"].get("network")), *parts])
 
 
-def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
+def written_card(
+    members: Mapping[str, Mapping[str, Any]], calibration: Mapping[str, Any] | None = None
+) -> str:
     """Return a model card of what the weights record, as Markdown: what it segments, on what it was trained, what is not known."""
     first = next(iter(members.values()))
     spacings = {tuple(member["plan"]["spacing_mm"]) for member in members.values()}
@@ -338,6 +358,14 @@ def written_card(members: Mapping[str, Mapping[str, Any]]) -> str:
         f"Trained on {len(seen['training'])} cases; {len(seen['validation'] - seen['training'])} further ones were held out to "
         "choose weights or post-processing.",
         *_origins(members),
+        *(
+            [
+                f"Its estimates of quality (`segstudy infer --quality`) are calibrated on {calibration['subjects']} held-out subjects, "
+                "and hold for new subjects of the same population."
+            ]
+            if calibration
+            else []
+        ),
         f"Written by segstudy {__version__}.",
         "",
         "Not stated here: where the scans are from, how well it does on others, what it must not be used for. Whoever hands this "

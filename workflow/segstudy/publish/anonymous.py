@@ -118,6 +118,12 @@ def anonymised(
     for name in ("subgroups", "subgroup_tests") if study.statistics.subgroups else ():
         path = folder / "statistics" / f"{name}.csv"
         _without_small_groups(path, results.subgroups)
+    if study.statistics.quality:
+        for path in Path(results.paths.quality).glob("*.csv"):
+            _rename_table(path, folder / "statistics/quality" / path.name, names)
+        for name in study.models:  # calibrations name nobody
+            path = Path(results.paths.quality).resolve() / f"{name}.json"
+            _link(path, folder / "statistics/quality" / path.name)
     if study.metrics.lesions:
         _rename_table(results.instances, folder / "metrics/instances.csv", names)
     metrics = results.metrics.copy()
@@ -125,7 +131,8 @@ def anonymised(
     if "subject" in metrics:
         metrics["subject"] = metrics["subject"].map(subjects)
     write_table(folder / "metrics/metrics.csv", metrics)
-    for path in sorted((root / "infer").glob("*/*/*/*/*.nii.gz")):
+    maps = (root / "infer").glob("*/*/*/*/*/*.nii.gz")  # of uncertainty
+    for path in sorted([*(root / "infer").glob("*/*/*/*/*.nii.gz"), *maps]):
         name = path.name.removesuffix(".nii.gz")
         if name in cases:
             _link(path, folder / path.relative_to(root).with_name(f"{cases[name]}.nii.gz"))

@@ -28,12 +28,17 @@ ORDER = (
         "precision_recall",
         "volumes",
     ),
-    *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid", "own", "surfaces", "cases"),
+    *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid"),
+    *("risk_coverage", "predicted_dice", "own", "surfaces", "cases"),
 )
 """Kinds in the order of the report; those of data and of label repair dataset by dataset."""
 PICTURES = (  # these show images or the anatomy of a patient
     *("samples", "repair_overlay", "repair_cases", "cases", "swapped_cases", "surfaces"),
 )
+
+
+QUALITY = {"risk_coverage": "risk and coverage", "predicted_dice": "predicted and real Dice"}
+"""Kinds of figures of the estimates of quality."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,13 @@ def _figures(study: Study) -> list[Figure]:
     for dataset in study.tested_datasets:
         for grid in study.grids:
             figures_of_study.append(_figure("grid", "Results", "grid search", dataset, model=grid))
+    if study.statistics.quality:
+        figures_of_study += [
+            _figure(kind, "Quality", title, dataset, model=name)
+            for dataset in study.cross_validated_datasets
+            for name in shown_models
+            for kind, title in QUALITY.items()
+        ]
     figures_of_study += [_own(text) for text in study.publish.figures]
     for dataset in study.tested_datasets:
         for rank in RANKS:

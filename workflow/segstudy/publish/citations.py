@@ -67,6 +67,9 @@ class Reference:
 REFERENCES = {
     reference.key: reference
     for reference in (
+        Reference("barber2021", "article", "Barber RF & Candès EJ & Ramdas A & Tibshirani RJ", 2021,
+                  "Predictive inference with the jackknife+",
+                  "Annals of Statistics 49:486-507", "10.1214/20-AOS1965"),
         Reference("benjamini1995", "article", "Benjamini Y & Hochberg Y", 1995,
                   "Controlling the false discovery rate: a practical and powerful approach to multiple testing",
                   "Journal of the Royal Statistical Society B 57:289-300",
@@ -106,6 +109,12 @@ REFERENCES = {
                   "The use of ranks to avoid the assumption of normality implicit in the analysis of variance",
                   "Journal of the American Statistical Association 32:675-701",
                   "10.1080/01621459.1937.10503522"),
+        Reference("gal2016", "inproceedings", "Gal Y & Ghahramani Z", 2016,
+                  "Dropout as a Bayesian approximation: representing model uncertainty in deep learning",
+                  "ICML 2016, 1050-1059", "10.48550/arXiv.1506.02142"),
+        Reference("geifman2019", "inproceedings", "Geifman Y & Uziel G & El-Yaniv R", 2019,
+                  "Bias-reduced uncertainty estimation for deep neural classifiers",
+                  "ICLR 2019", "10.48550/arXiv.1805.08206"),
         Reference("guo2017", "inproceedings", "Guo C & Pleiss G & Sun Y & Weinberger KQ", 2017,
                   "On calibration of modern neural networks", "ICML 2017, 1321-1330",
                   "10.48550/arXiv.1706.04599"),
@@ -159,6 +168,9 @@ REFERENCES = {
                   "Simple and scalable predictive uncertainty estimation using deep ensembles",
                   "Advances in Neural Information Processing Systems 30:6402-6413",
                   "10.48550/arXiv.1612.01474"),
+        Reference("lee2023", "misc", "Lee Y & Barber RF & Willett R", 2023,
+                  "Distribution-free inference with hierarchical data",
+                  "arXiv:2306.06342", "10.48550/arXiv.2306.06342"),
         Reference("lin2017", "inproceedings", "Lin TY et al.", 2017,
                   "Focal loss for dense object detection", "ICCV 2017, 2999-3007",
                   "10.1109/ICCV.2017.324"),
@@ -241,5 +253,9 @@ REFERENCES = {
         Reference("woo2018", "misc", "Woo S & Park J & Lee JY & Kweon IS", 2018,
                   "CBAM: convolutional block attention module",
                   "arXiv:1807.06521", "10.48550/arXiv.1807.06521"),
+        Reference("zenk2025", "article", "Zenk M et al.", 2025,
+                  "Comparative benchmarking of failure detection methods in medical image segmentation: unveiling the role of "
+                  "confidence aggregation",
+                  "Medical Image Analysis 101:103392", "10.1016/j.media.2024.103392"),
     )
 }  # fmt: skip

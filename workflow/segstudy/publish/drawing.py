@@ -22,6 +22,7 @@ from segstudy.publish.draw import (
     heatmap,
     outcomes,
     parts,
+    quality,
     ranking,
     repair,
     samples,
@@ -64,6 +65,8 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "side_swapped": symmetry.draw_shares,
     "swapped_cases": symmetry.draw_cases,
     "grid": grid_search.draw,
+    "risk_coverage": quality.draw_risk_coverage,
+    "predicted_dice": quality.draw_predicted_dice,
     "own": own_figures.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {

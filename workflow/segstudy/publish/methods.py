@@ -22,6 +22,7 @@ from segstudy.publish.look import Look
 from segstudy.publish.results import Results
 from segstudy.publish.subjects import without_subjects
 from segstudy.publish.words import listing, plain
+from segstudy.quality.calibration import KINDS
 from segstudy.study import (
     Augmentation,
     Dataset,
@@ -55,6 +56,11 @@ def methods(results: Results) -> list[tuple[str, str]]:
         *([("Prediction", _prediction(results))] if trains else []),
         ("Evaluation", _evaluation(results)),
         ("Statistics", _statistics(results)),
+        *(
+            [("Quality of predictions", _quality(results))]
+            if results.study.statistics.quality
+            else []
+        ),
         ("Software", _software(results)),
     ]
     return parts
@@ -598,6 +604,13 @@ def _prediction(results: Results) -> str:
             if does
         ],
         named(kept),
+        [
+            (names, samples)
+            for names, samples in _grouped(
+                results, lambda _, model: getattr(model.infer, "mc_dropout", 0)
+            )
+            if samples
+        ],
     )
 
 
@@ -699,6 +712,25 @@ def _statistics(results: Results) -> str:
     for words, key in SUBGROUP_SOURCES.items():
         groups = groups.replace(words, f"{words} [[{key}]]", 1)
     return f"{text} {groups} {analysis_plan.about_subgroups(results.root, settings)}"
+
+
+def _quality(results: Results) -> str:
+    """Describe how the quality of predictions was estimated without their references."""
+    calibrations = {name: results.calibration(name) for name in results.look.models}
+    kinds: dict[str, list[str]] = {}
+    for name, one in calibrations.items():
+        if one.kind:
+            kinds.setdefault(KINDS[one.kind], []).append(results.look.model(name))
+    without = [
+        (results.look.model(name), one.reason) for name, one in calibrations.items() if one.reason
+    ]
+    subjects = [one.subjects for one in calibrations.values() if not one.reason]
+    return _filled(
+        "quality",
+        list(kinds.items()),
+        without,
+        sorted({min(subjects), max(subjects)}) if subjects else [],
+    )
 
 
 def _datasets(results: Results) -> str:

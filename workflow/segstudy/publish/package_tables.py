@@ -32,6 +32,8 @@ TABLES = {
     "verdicts.csv": "the verdict on each comparison, with intervals and margin",
     "subgroups.csv": "each model by groups of subjects",
     "subgroup_tests.csv": "comparisons of these groups",
+    "quality_cases.csv": "how good each held-out prediction looks without its reference, and how good it is",
+    "quality_summary.csv": "how often these estimates held, and whether they put the worst predictions last",
     "cohort.csv": "who was studied: Table 1",
     "ranking.csv": "mean ranks",
     "places.csv": "how often a model comes in at a place when subjects are resampled",
@@ -76,6 +78,10 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
         (folder / INSTANCES).write_bytes(results.instances.read_bytes())
     for path in sorted(Path(results.paths.statistics).glob("*.csv")):
         (folder / path.name).write_bytes(path.read_bytes())
+    if study.statistics.quality:
+        for name in ("cases", "summary"):
+            content = Path(results.paths.quality, f"{name}.csv").read_bytes()
+            (folder / f"quality_{name}.csv").write_bytes(content)
     write_table(folder / "cohort.csv", cohort_rows(results, anonymous))
     write_table(folder / "splits.csv", results.splits)
     write_table(folder / "confusion.csv", _confusion(results))

@@ -20,6 +20,7 @@ from segstudy.metric import Metric
 from segstudy.publish import (
     cohort,
     provenance,
+    quality,
     redaction,
     rulegraph,
     subgroups,
@@ -172,6 +173,7 @@ def render(
         tests=tables.test_table(results),
         verdicts=verdicts.shown(results),
         subgroups=subgroups.shown(results, anonymous),
+        quality=quality.shown(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         level=confidence(study.statistics.alpha),

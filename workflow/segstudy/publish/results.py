@@ -15,6 +15,7 @@ from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
 from segstudy.participants import of_cases, read_participants
 from segstudy.publish.look import Look
+from segstudy.quality.calibration import Calibration, from_record
 from segstudy.study import PluginTrainerModel, Study, UntrainedModel
 from segstudy.training_splits import LEAK_CHECK
 
@@ -340,6 +341,31 @@ class Results:
         )
 
     @cached_property
+    def quality_cases(self) -> pandas.DataFrame:
+        """Return the estimate of quality of each held-out prediction, a row a structure; of a study that makes them."""
+        columns = ("model", "dataset", "fold", "subject", "case", "structure", "agreement")
+        columns += ("agreement_of", "predicted_dice", "dice_low", "dice_high", "dice", "distance")
+        return self._quality("cases", (*columns, "flagged", "reason"))
+
+    @cached_property
+    def quality_summary(self) -> pandas.DataFrame:
+        """Return how often the intervals of Dice and volume held, and the areas under risk-coverage curves."""
+        columns = ("model", "dataset", "structure", "n_subjects", "n_scans", "n_flagged")
+        columns += ("n_dice_intervals", "dice_in_interval", "n_volume_intervals")
+        columns += ("volume_in_interval", "aurc_agreement", "aurc_with_flags", "aurc_best")
+        return self._quality("summary", columns)
+
+    def calibration(self, model: str) -> Calibration:
+        """Return the calibration of a model's estimates of quality."""
+        path = self._needed(f"{self.paths.quality}/{model}.json", "statistics", "quality")
+        return from_record(read_json(path), str(path))
+
+    def _quality(self, name: str, columns: Sequence[str]) -> pandas.DataFrame:
+        table = self._table(f"{self.paths.quality}/{name}.csv", "statistics", "quality", columns)
+        words = [column for column in ("agreement_of", "flagged", "reason") if column in table]
+        return table.assign(**{column: table[column].fillna("").astype(str) for column in words})
+
+    @cached_property
     def all_values(self) -> pandas.DataFrame:
         """Return the compared values: one a dataset, structure, metric, model and case."""
         columns = ("dataset", "structure", "metric", "model", "case", "subject", "value", "missing")
@@ -380,6 +406,13 @@ class Results:
             return None
         first = rows.sort_values(["fold", "seed"], kind="stable").iloc[0]
         return self.prediction(model, int(first["fold"]), int(first["seed"]), dataset, case)
+
+    def uncertainty_map(self, dataset: str, model: str, case: str, kind: str) -> Path | None:
+        """Return the file of a map of uncertainty of the first prediction of a case; None where no fold predicted it."""
+        predicted = self.first_prediction(dataset, model, case)
+        if predicted is None:
+            return None
+        return self._needed(str(predicted.parent / kind / predicted.name), "infer", model)
 
     # --- reading --------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "metrics_measure": (r".*", ("infer_predict", "preprocess_list_labels")),
     "statistics_quality": (r"quality", ("metrics_collect",)),
     "statistics": (r".*", ("metrics_collect", "download_participants")),
-    "publish_figures": (r"figures", ("statistics",)),
+    "publish_figures": (r"figures", ("statistics", "statistics_quality")),
     "publish_viewer": (r"viewer", ("statistics",)),
     "publish_package": (r"package", ("publish_report",)),
     "publish_report": (r".*", ("publish_figures", "publish_viewer", "repair_audit")),

@@ -7,6 +7,7 @@ case is a script that holds its volumes.
 import base64
 import gzip
 import io
+import itertools
 import json
 from importlib import resources
 from pathlib import Path
@@ -16,19 +17,24 @@ import nibabel
 import numpy as np
 
 from segstudy.boxes import bounding_box, whole
+from segstudy.errors import InputError
 from segstudy.files import write_text, writing_folder
-from segstudy.images.files import Image
+from segstudy.images.files import Image, compare_grids, read_image
 from segstudy.log import log, progress
 from segstudy.publish import redaction
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
+from segstudy.publish.look import Look
 from segstudy.publish.results import Results
-from segstudy.publish.views import open_case
+from segstudy.publish.views import OpenCase, open_case
 from segstudy.publish.words import plain
+from segstudy.study import EnsembleModel, Study
 
 NIIVUE = "0.69.0"  # of the npm package @niivue/niivue, whose dist/niivue.umd.js lies in niivue/
 MOST_VOXELS = 3_000_000
 MARGIN_MM = 15.0
+MAPS = {"entropy": "entropy", "mutual_information": "mutual information"}
+"""Maps of uncertainty, and what they are called."""
 
 
 def write_viewer(results: Results, folder: Path) -> None:
@@ -61,6 +67,11 @@ def write_viewer(results: Results, folder: Path) -> None:
             version=NIIVUE,
             cases=cases,
             models=[(name, look.model(name)) for name in look.models],
+            maps=[
+                (f"{kind}:{name}", f"{words} of {look.model(name)}")
+                for name in with_maps(study)
+                for kind, words in MAPS.items()
+            ],
             keys=[(look.structure(name), colour) for name, colour in colours.items()],
             labels={
                 dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
@@ -89,10 +100,64 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
     affine = opened.label.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]
     affine[:3, :3] = affine[:3, :3] * steps
-    return {
+    shown = {
         "image": _nifti(np.rint(255 * image[part]), affine),
         "labels": {name: _nifti(label[part], affine) for name, label in labels.items()},
     }
+    if with_maps(results.study):
+        shown["maps"] = _maps(opened, part)
+    return shown
+
+
+def with_maps(study: Study) -> list[str]:
+    """Return the models of which maps of uncertainty were asked for, ensembles of such among them, in the order shown."""
+    asked = {
+        name
+        for name, model in study.models.items()
+        if getattr(getattr(model, "infer", None), "uncertainty", False)
+    }
+    of_members = {
+        name
+        for name, model in study.models.items()
+        if isinstance(model, EnsembleModel) and asked & set(model.members)
+    }
+    return [name for name in Look(study).models if name in asked | of_members]
+
+
+def _maps(opened: OpenCase, part: tuple[slice, ...]) -> dict[str, dict[str, object]]:
+    """Encode the maps of uncertainty of a case, in nats: all of them together have as many voxels as a label at most.
+
+    opened: the case; part: of its grid, with the steps of the labels. A model without a prediction of the case has none.
+    """
+    names = with_maps(opened.results.study)
+    found = {}
+    for name, (kind, words) in itertools.product(names, MAPS.items()):
+        file = opened.results.uncertainty_map(opened.dataset, name, opened.case.case, kind)
+        if file is None:
+            continue
+        image = read_image([file])
+        difference = compare_grids(opened.label.grid, image.grid)
+        if difference:
+            raise InputError(
+                f"{file}: {words} lies on another grid than the reference label: {difference}"
+            )
+        steps = np.array([one.step for one in part])
+        most = MOST_VOXELS / (len(names) * len(MAPS))
+        sizes = np.array([one.stop - one.start for one in part])
+        while np.prod(-(-sizes // steps)) > most:
+            steps[int(np.argmin(steps * opened.label.spacing_mm))] += 1
+        values = image.array[0][
+            tuple(
+                slice(one.start, one.stop, int(step)) for one, step in zip(part, steps, strict=True)
+            )
+        ]
+        highest = max(float(values.max()), 1e-6)
+        affine = opened.label.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
+        affine[:3, :3] = affine[:3, :3] * steps
+        volume = _nifti(np.rint(255 / highest * values), affine, highest / 255)
+        found[f"{kind}:{name}"] = {"volume": volume, "highest_nats": highest}
+    return found
 
 
 def _part(is_labelled: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -110,8 +175,11 @@ def _part(is_labelled: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.
     return part, steps
 
 
-def _nifti(array: np.ndarray, affine: np.ndarray) -> str:
+def _nifti(array: np.ndarray, affine: np.ndarray, unit: float | None = None) -> str:
+    """Encode values from 0 to 255; unit: what 1 stands for, where it is no label or brightness."""
     image = nibabel.Nifti1Image(array.astype(np.uint8), affine)
+    if unit is not None:
+        image.header.set_slope_inter(unit, 0)
     image.header.set_xyzt_units("mm")
     file = io.BytesIO()
     with gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as packed:

@@ -413,9 +413,10 @@ def from_record(record: Mapping[str, Any], where: str) -> Calibration:
     InputError
         For a record that is none.
     """
-    if record.get("format") != FORMAT:
+    found = record.get("format") if isinstance(record, Mapping) else None
+    if found != FORMAT:
         raise InputError(
-            f"{where}: {record.get('format') or 'no format'} found; expected a {FORMAT!r} file, as statistics writes it"
+            f"{where}: {found or 'no format'} found; expected a {FORMAT!r} file, as statistics writes it"
         )
     try:
         structures = {name: _structure(one) for name, one in record["structures"].items()}
@@ -431,6 +432,15 @@ def from_record(record: Mapping[str, Any], where: str) -> Calibration:
         raise InputError(
             f"{where}: damaged, {type(error).__name__} {error}; write it again with `segstudy statistics`"
         ) from None
+
+
+def check_structures(calibration: Calibration, structures: Sequence[str], where: str) -> None:
+    """Raise InputError where a calibration is of other structures than the weights; where: its file, for the error."""
+    if set(calibration.structures) != set(structures):
+        raise InputError(
+            f"{where}: of the structures {', '.join(calibration.structures)}; the weights have {', '.join(structures)}: give "
+            "the calibration of the study that trained them"
+        )
 
 
 def _structure(record: Mapping[str, Any]) -> OfStructure:

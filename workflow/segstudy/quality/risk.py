@@ -38,3 +38,17 @@ def aurc(risk: Sequence[float], trust: Sequence[float]) -> float:
     """
     curve = risk_coverage(risk, trust)
     return float(curve.mean()) if len(curve) else float("nan")
+
+
+def trust_with_flags(agreement: Sequence[float], distance: Sequence[float]) -> np.ndarray:
+    """Return an order of trust in which flagged scans come last, the furthest at the end; agreement orders the others.
+
+    Parameters
+    ----------
+    agreement
+        Of each prediction, from 0 to 1.
+    distance
+        Of each scan, in the limit beyond which it is flagged: flagged above 1; NaN is none.
+    """
+    agreement, distance = np.asarray(agreement, float), np.asarray(distance, float)
+    return np.where(distance > 1, -np.minimum(distance, 1e6), agreement)

@@ -27,11 +27,24 @@ from segstudy.quality.calibration import (
     training_ranges,
 )
 from segstudy.quality.conformal import FOLDS, subject_folds
-from segstudy.quality.risk import aurc
+from segstudy.quality.risk import aurc, trust_with_flags
 from segstudy.quality.shape import describe
 
 AGREEMENT = "agreement.json"
 """What a prediction job writes of networks that predict several times."""
+CASES = (
+    *("model", "dataset", "fold", "subject", "case", "structure", "agreement", "agreement_of"),
+    *("predicted_dice", "dice_low", "dice_high", "dice"),
+    *("volume_ml", "volume_low_ml", "volume_high_ml", "reference_volume_ml"),
+    *("distance", "flagged", "reason"),
+)
+"""Columns of `cases.csv`."""
+SUMMARY = (
+    *("model", "dataset", "structure", "agreement_of", "n_subjects", "n_scans", "n_flagged"),
+    *("n_dice_intervals", "dice_in_interval", "n_volume_intervals", "volume_in_interval"),
+    *("aurc_agreement", "aurc_with_flags", "aurc_best"),
+)
+"""Columns of `summary.csv`."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,7 @@ class Estimates:
     cases
         A row a model, case and structure.
     summary
-        A row a model and structure.
+        A row a model, dataset and structure.
     calibrations
         Model -> its calibration, of all its scans.
     """
@@ -154,8 +167,14 @@ def estimate(predictions: Predictions, measured: pd.DataFrame) -> Estimates:
         calibrations[model] = calibrate(model, of_model.kind, ranges, of_model.scans)
         judged = _judged_by_others(model, of_model, ranges)
         rows += _case_rows(model, of_model, judged)
-        summary += _summary_rows(model, of_model, judged, predictions.names)
-    return Estimates(pd.DataFrame(rows), pd.DataFrame(summary), calibrations)
+        datasets = dict.fromkeys(dataset for dataset, _ in of_model.places)
+        for dataset in datasets or list(predictions.structures)[:1]:
+            summary += _summary_rows(model, dataset, of_model, judged, predictions.names)
+    return Estimates(
+        pd.DataFrame(rows, columns=list(CASES)),
+        pd.DataFrame(summary, columns=list(SUMMARY)),
+        calibrations,
+    )
 
 
 # --- what is measured ---------------------------------------------------------------------------------
@@ -313,7 +332,7 @@ def _case_rows(
     model: str, found: Scans, judged: Sequence[tuple[list[Judgement], float]]
 ) -> list[dict[str, Any]]:
     rows = []
-    for scan, (dataset, fold), (judgements, _) in zip(
+    for scan, (dataset, fold), (judgements, apart) in zip(
         found.scans, found.places, judged, strict=True
     ):
         for one in judgements:
@@ -336,6 +355,7 @@ def _case_rows(
                     "volume_low_ml": one.volume_low_ml,
                     "volume_high_ml": one.volume_high_ml,
                     "reference_volume_ml": real,
+                    "distance": apart,
                     "flagged": "yes" if one.flagged else "no",
                     "reason": one.reason,
                 }
@@ -345,39 +365,41 @@ def _case_rows(
 
 def _summary_rows(
     model: str,
+    dataset: str,
     found: Scans,
     judged: Sequence[tuple[list[Judgement], float]],
     structures: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Summarise a model: how often intervals hold, and the area under the risk-coverage curve of two orders of trust."""
+    """Summarise a model on a dataset: how often intervals hold, and the area under the risk-coverage curve of two orders of trust."""
+    own = [number for number, (of, _) in enumerate(found.places) if of == dataset]
+    scans, judged = [found.scans[number] for number in own], [judged[number] for number in own]
     rows = []
     for number, name in enumerate(structures):
         ones = [judgements[number] for judgements, _ in judged]
-        dice = np.array([scan.dice[name] for scan in found.scans])
-        volume = np.array([scan.volume_ratio[name] for scan in found.scans])
-        volume = volume * [one.volume_ml for one in ones]
+        dice = np.array([scan.dice[name] for scan in scans])
+        volume = np.array([scan.volume_ratio[name] for scan in scans])
+        with np.errstate(invalid="ignore"):  # of nothing predicted there is no interval either
+            volume = volume * [one.volume_ml for one in ones]
         defined = np.isfinite(dice)
         risk = 1 - dice[defined]
         agreement = np.array([one.agreement for one in ones])[defined]
         apart = np.array([distance for _, distance in judged])[defined]
-        # Scans apart come last, in the order of how far; agreement orders the others.
-        trust = np.where(apart > 1, -np.minimum(apart, 1e6), agreement)
+        trust = trust_with_flags(agreement, apart)
+        dice_held = _held(dice, [(one.dice_low, one.dice_high) for one in ones])
+        volume_held = _held(volume, [(one.volume_low_ml, one.volume_high_ml) for one in ones])
         rows.append(
             {
                 "model": model,
+                "dataset": dataset,
                 "structure": name,
                 "agreement_of": found.kind,
-                "n_subjects": len({scan.subject for scan in found.scans}),
-                "n_scans": len(found.scans),
+                "n_subjects": len({scan.subject for scan in scans}),
+                "n_scans": len(scans),
                 "n_flagged": sum(one.flagged for one in ones),
-                "dice_in_interval": _share(
-                    dice, [one.dice_low for one in ones], [one.dice_high for one in ones]
-                ),
-                "volume_in_interval": _share(
-                    volume,
-                    [one.volume_low_ml for one in ones],
-                    [one.volume_high_ml for one in ones],
-                ),
+                "n_dice_intervals": len(dice_held),
+                "dice_in_interval": dice_held.mean() if len(dice_held) else math.nan,
+                "n_volume_intervals": len(volume_held),
+                "volume_in_interval": volume_held.mean() if len(volume_held) else math.nan,
                 "aurc_agreement": aurc(risk, agreement) if found.kind else math.nan,
                 "aurc_with_flags": aurc(risk, trust) if found.kind else math.nan,
                 "aurc_best": aurc(risk, -risk),
@@ -386,9 +408,8 @@ def _summary_rows(
     return rows
 
 
-def _share(values: np.ndarray, low: Sequence[float], high: Sequence[float]) -> float:
-    """Return the share of values within their intervals, over those that have one."""
-    low, high = np.asarray(low, float), np.asarray(high, float)
+def _held(values: np.ndarray, ends: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Return of each value that has an interval whether it lies within."""
+    low, high = np.array(ends, float).reshape(-1, 2).T
     has = np.isfinite(low) & np.isfinite(values)
-    inside = (values >= low) & (values <= high)
-    return float(inside[has].mean()) if has.any() else math.nan
+    return ((values >= low) & (values <= high))[has]

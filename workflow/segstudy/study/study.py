@@ -29,7 +29,7 @@ from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.quick import FOLDS, IN_BRIEF
 from segstudy.study.reporting import Reporting
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
-from segstudy.study.study_model import StudyModel, UntrainedModel
+from segstudy.study.study_model import Infer, StudyModel, UntrainedModel
 
 SCHEMA_VERSION = 2
 """The version of the keys of a study file; docs/versions.md lists what each version changed."""
@@ -121,6 +121,7 @@ class Study(Settings):
         _check_plan(self)
         _check_subgroups(self)
         _check_style(self)
+        self.models.update(_with_agreement(self))
         return self
 
     @property
@@ -233,6 +234,19 @@ class Study(Settings):
             return [0]
         folds = list(self.splits.run_folds or range(self.splits.folds))
         return folds[:FOLDS] if self.quick else folds
+
+
+def _with_agreement(study: Study) -> dict[str, StudyModel]:
+    """Return the only model of a study of estimates of quality, so that predictions of an image are there to agree; else none."""
+    if not study.statistics.quality or len(study.models) > 1:
+        return {}
+    [(name, model)] = study.models.items()
+    infer = getattr(model, "infer", None)
+    sampled = any(getattr(infer, key, 0) for key in ("mc_dropout", "uncertainty"))
+    if not isinstance(infer, Infer) or len(model.seeds) > 1 or sampled:
+        return {}
+    infer = infer.model_copy(update={"agreement": True})
+    return {name: model.model_copy(update={"infer": infer})}
 
 
 def _first(study: Study) -> Dataset:

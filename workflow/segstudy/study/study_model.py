@@ -60,6 +60,12 @@ class Infer(Settings):
         "auto",
         description="keep only a structure's largest component; `auto`: where that raises Dice on training cases",
     )
+    agreement: bool = Field(
+        False,
+        description="tell how far predictions of an image agree, `agreement.json`, which `statistics.quality` calibrates: of the mirrored "
+        "image where `mirror_axes` are set, else of the image with noise, other gamma and a shift, five predictions a case. On by itself "
+        "where `statistics.quality` has one model with one seed",
+    )
 
 
 class TrainingSubset(Settings):
