@@ -36,6 +36,7 @@ TOOLS = {
     "run": "run a study, from any folder",
     "status": "tell how far a run is, what failed, what is left",
     "export": "write a study's cases and folds as nnU-Net's raw data",
+    "review": "put corrected labels on record, or take them back",
     "reproduce": "run a published package again, and compare its tables",
     "bundle": "put trained networks into one file to hand on, and ONNX",
     "power": "plan how many subjects tell a difference, or equivalence",

@@ -84,6 +84,7 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
     reporting = study.reporting.reworded(lambda text: without_sources(text, study))
     parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
     parts["reporting"] = reporting
+    parts["corrections"] = study.corrections and "(corrected labels)"
     return study.model_copy(update={**parts, **words})
 
 
