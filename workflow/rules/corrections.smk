@@ -92,11 +92,7 @@ rule review_corrections:
         tests=[PATHS.statistic("tests"), PATHS.other_statistic("tests")],
         ranking=[PATHS.statistic("ranking"), PATHS.other_statistic("ranking")],
         cases=[PATHS.cases(dataset) for dataset in STUDY.tested_datasets],
-        labels=[
-            PATHS.provenance(dataset)
-            for dataset in STUDY.tested_datasets
-            if CORRECTED and INPUTS.has_label_chain(dataset)
-        ],
+        labels=[PATHS.provenance(dataset) for dataset in REVIEWED],
         records=[file for dataset in STUDY.tested_datasets for file in INPUTS.records(dataset)],
     output:
         directory(PATHS.accounting),

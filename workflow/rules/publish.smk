@@ -121,9 +121,7 @@ rule publish_report:
         published=shipped.RESOURCES / "published.csv",
         participants=list(INPUTS.participants(STUDY.datasets).values()),
         corrections=PATHS.accounting if CORRECTED else [],
-        label_chains=[
-            PATHS.provenance(name) for name in STUDY.datasets if INPUTS.has_label_chain(name)
-        ],
+        label_chains=[PATHS.provenance(dataset) for dataset in REVIEWED],
         checklists=[shipped.RESOURCES / f"checklists/{one.name}.tsv" for one in CHECKLISTS],
     output:
         report=PATHS.report,
