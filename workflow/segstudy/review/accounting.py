@@ -22,7 +22,7 @@ RANKS += tuple(f"{what}_{labels}" for labels in LABELS for what in ("mean_rank",
     "moved",
 )
 TESTS = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b")
-COMPARED = ("effect", "p", "p_adjusted")
+COMPARED = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "verdict")
 EFFECTS = ("dataset", "model", "structure", "metric", "n_cases")
 EFFECTS += ("old_models_old_labels", "old_models_new_labels", "new_models_old_labels")
 EFFECTS += ("new_models_new_labels", "by_test_labels", "by_training_labels")
@@ -61,12 +61,12 @@ def with_labels(
     """
     is_asked = corrected["labels"] == corrected["dataset"].map(labels)
     own = corrected[is_asked][list(metrics.columns)]
-    cases = pd.MultiIndex.from_frame(own[["dataset", "case"]].drop_duplicates())
-    is_corrected = pd.MultiIndex.from_frame(metrics[["dataset", "case"]]).isin(cases)
     rows = {tuple(row[key] for key in ROW): row for row in own.to_dict("records")}
+    cases = {(row["dataset"], row["case"]) for row in rows.values()}
     found = []
-    for other, row in zip(is_corrected, metrics.to_dict("records"), strict=True):
-        new = rows.pop(tuple(row[key] for key in ROW), None) if other else row
+    for row in metrics.to_dict("records"):
+        is_corrected = (row["dataset"], row["case"]) in cases
+        new = rows.pop(tuple(row[key] for key in ROW), None) if is_corrected else row
         if new is not None:
             found.append(new)
     return pd.DataFrame([*found, *rows.values()], columns=metrics.columns)
