@@ -112,8 +112,9 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     if results.corrections:
         for name, table in results.corrections["tables"].items():
             write_table(folder / f"corrections_{name}.csv", table)
-    chains = results.label_chains()
-    if chains and not anonymous:  # It names cases, and who reviewed them.
+    # It names cases, and who reviewed them.
+    chains = {} if anonymous else results.label_chains()
+    if chains:
         write_table(folder / "label_chain.csv", pandas.concat(chains.values()))
     if repaired:
         transforms = {name: results.transform(name) for name in repaired}
@@ -222,6 +223,8 @@ def _data_files(results: Results, dataset: str) -> Iterator[tuple[str, str, Path
         for channel, path in zip(results.study.channels, case.images, strict=False):
             yield case.case, f"image {channel}" if several else "image", path
         yield case.case, "label", case.label
+        if case.delivered_label:
+            yield case.case, "label before its correction", case.delivered_label
         if case.reference_label:
             yield case.case, "second label", case.reference_label
 

@@ -253,6 +253,7 @@ def role_of_file(file: str, case: Case | None = None) -> str:
         known = [
             *(("image", image) for image in case.images),
             ("label", case.label),
+            ("label before its correction", case.delivered_label),
             ("second label", case.reference_label),
         ]
         for role, path in known:
