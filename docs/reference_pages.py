@@ -14,7 +14,7 @@ from segstudy import cli, metric
 from segstudy.cases import Split
 from segstudy.metrics import slice_dice, table
 from segstudy.publish.citations import REFERENCES
-from segstudy.review import opening, study_queue
+from segstudy.review import accounting, opening, provenance, study_queue
 from segstudy.statistics import comparisons, quality, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
@@ -32,6 +32,7 @@ VALUES = ("dataset", "structure", "metric", "model", "case", "subject", "missing
 VALUES += ("surface", "diagonal_mm", "fold", "value", "other_value", "failed")
 CASES = ("case", "subject", "image", "image_*", "label", "reference_label", "fold", "split")
 CASES += ("same_image_as", "shape", "spacing_mm", "checksum", "voxels_*")
+CASES += ("delivered_label", "corrected_from")
 GRID = ("grid", "model", "validation_dice", "best", "parameters", "training_seconds", "dataset")
 GRID += ("n_subjects", "dice_*", "sd_*")
 HISTORY = ("epoch", "lr", "train_loss", "validation_loss", "validation_dice_*", *MEASURED)
@@ -57,6 +58,27 @@ TABLES = {
     "metrics/<model>/fold-<k>/seed-<s>/confusion/<dataset>.csv": (
         "Voxels of each structure by the structure predicted.",
         table.CONFUSION,
+    ),
+    "review/<dataset>/labels.csv": (
+        "What became of each reviewed label: as delivered, as repaired, and an entry each of its record.",
+        provenance.COLUMNS,
+    ),
+    "review/corrections/means.csv": (
+        "Means under the labels as delivered and as corrected.",
+        accounting.SIDE_BY_SIDE,
+    ),
+    "review/corrections/ranks.csv": ("Ranks under both.", accounting.RANKS),
+    "review/corrections/effects.csv": (
+        "What corrected test labels did, and what corrected training labels did.",
+        accounting.EFFECTS,
+    ),
+    "review/corrections/changes.csv": (
+        "Cases and voxels that corrections changed.",
+        accounting.CHANGES,
+    ),
+    "review/corrections/faults.csv": (
+        "The share of faulty labels, by strata; `all` is the whole dataset.",
+        accounting.FAULTS,
     ),
     "statistics/values.csv": ("The values that are compared.", VALUES),
     "statistics/summary.csv": (

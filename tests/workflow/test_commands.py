@@ -50,6 +50,7 @@ FIRST = REPOSITORY / "docs/first_report.md"
 PLUGINS = REPOSITORY / "resources" / "plugins"
 FOLDERS = ("labels", "totalsegmentator", "monai")
 SKIPPED = {
+    r"^segstudy review (accept|undo|preview)": "needs an audited study and a corrected label: tests/unit/review, test_rerun.py",
     r"git clone|make nnunet|study=hippocampus|download fetch --dataset hippocampus": "needs a network",
     r"path=DIR": "needs data under agreement",
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",

@@ -6,10 +6,14 @@ import json
 import os
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from builders import tiny_study, write_case, write_cohort, write_table
+from builders import HEART, tiny_study, write_case, write_cohort, write_table
 from segstudy.cases import read_splits
+from segstudy.images.files import read_label, write_label
+from segstudy.metrics.table import read_measures
 from segstudy.publish.rulegraph import RULES, waits
 from workspace import Workspace
 
@@ -134,6 +138,61 @@ def test_what_is_done_is_reported_without_training_the_rest(workspace):
     assert set(jobs) == {"metrics_collect", "statistics"} | {
         rule for rule in DOWNSTREAM if rule.startswith("publish")
     }
+
+
+@pytest.mark.long
+def test_a_corrected_label_reruns_what_learns_from_it_and_results_stand_under_both(workspace):
+    """Of p3, which the tests after this one replace anyway."""
+    results = workspace.results
+    old = read_measures(results / "metrics/metrics.csv")
+    repaired = next(results.glob("repair/chest/labels/*/p3.nii.gz"))
+    label = read_label(repaired)
+    array = label.array.copy()
+    voxels = np.argwhere(array == HEART)
+    cut = voxels[voxels[:, 2] <= np.median(voxels[:, 2])]
+    array[tuple(cut.T)] = 0
+    write_label(workspace.folder / "drawn.nii.gz", array, label.affine)
+    review = ("segstudy", "review")
+    told = ("--study", "tiny", "--who", "Ada", "--why", "the lower half is no heart")
+    workspace._run([*review, "accept", "p3", "drawn.nii.gz", *told], check=True)
+    # A study that comes with the workflow keeps them with its results.
+    assert (results / "tiny.corrections/chest/p3.json").is_file()
+    run = workspace.run("results/tiny/review/corrections", "results/tiny/review/chest/labels.csv")
+    shard = {repaired.parent.name}
+    assert run.jobs["download_audit"] == 1
+    assert not run.jobs["repair_estimate"]
+    for rule in ("repair_apply", "preprocess_fingerprint", "preprocess_resample"):
+        assert run.shards(rule) == shard, rule
+    tested_by = folds_of(workspace)["p3"]
+    for log in results.glob("logs/train/*.log"):
+        assert ("made before" in log.read_text()) == (f"fold-{tested_by}" in log.name), log
+
+    # Under the delivered label, the same models say the same of p3; under the corrected one they don't.
+    now, other = (read_measures(results / f"{name}/metrics.csv") for name in ("metrics", "review"))
+    assert read_measures(results / "review/before/metrics/metrics.csv").equals(old)
+    keys = ["model", "case", "structure", "metric"]
+    old, now, other = (
+        one[one["case"] == "p3"].set_index(keys)[["value", "n_reference_voxels"]].sort_index()
+        for one in (old, now, other)
+    )
+    assert now.equals(old)
+    changed = other.compare(now).index.get_level_values("structure")
+    assert set(changed) == {"heart"}
+    counts = pd.read_csv(results / "review/corrections/changes.csv").set_index("structure")
+    assert counts.loc["heart", "voxels_removed"] == len(cut)
+    assert counts.loc["aorta", "n_changed"] == 0
+    means = pd.read_csv(results / "review/corrections/means.csv")
+    moved = means[means["metric"] == "dice"].set_index(["model", "structure"])["difference"]
+    share = (other["value"] - now["value"]).xs("dice", level="metric").droplevel("case") / 6
+    assert moved.to_dict() == pytest.approx(share.to_dict())
+    chain = pd.read_csv(results / "review/chest/labels.csv")
+    assert chain["step"].tolist() == ["delivered", "repaired", "corrected"]
+    assert chain["holds"].tolist() == [False, False, True]
+    assert chain["who"].tolist()[2] == "Ada"
+    assert len(set(chain["voxels"])) == 3
+
+    workspace._run([*review, "undo", "p3", "--study", "tiny"], check=True)
+    assert "download_audit" in workspace.dry_run("preprocess").jobs
 
 
 def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):

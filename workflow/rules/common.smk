@@ -107,6 +107,10 @@ INPUTS = Inputs(
     audited=audited,
     fitted=lambda plan, fold: checkpoints.preprocess_plan.get(plan=plan, fold=fold).output[0],
 )
+# Labels that were corrected after they were delivered; a record that does not fit stops the run.
+CORRECTED = in_a_sentence(INPUTS.has_corrections)()
+# Datasets in which labels were reviewed.
+REVIEWED = list(filter(in_a_sentence(INPUTS.has_label_chain), STUDY.datasets))
 # Of a cluster's nodes nothing is known here; without one, jobs run on this machine.
 RESOURCES = JobResources(
     INPUTS,

@@ -105,6 +105,7 @@ rule download_list:
 checkpoint download_audit:
     input:
         in_a_sentence(lambda w: start_of_module() or INPUTS.looked_at(w.dataset)),
+        corrections=in_a_sentence(lambda w: INPUTS.corrections(w.dataset)),
     output:
         cases=PATHS.cases(),
     log:
@@ -122,10 +123,13 @@ checkpoint download_audit:
         # Not declared: what a failed job declared is deleted, and this says why it failed.
         problems=lambda w: PATHS.problems(w.dataset),
         raw=lambda w, input: ["--raw", input[0]] if INPUTS.is_fetched(w.dataset) else [],
+        corrections=in_a_sentence(lambda w: INPUTS.corrections_option(w.dataset)),
+        # Snakemake passes over a file that was replaced by an older one.
+        corrected=in_a_sentence(lambda w: state_of(INPUTS.corrections(w.dataset))),
         settings=lambda w: STUDY.datasets[w.dataset].delivered().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].delivered().digest(),
         code=lambda w: audit_code(STUDY, w.dataset),
     shell:
         "python -m segstudy download audit --dataset {wildcards.dataset} {params.raw:q}"
-        " --settings {params.settings:q} --cases {output.cases:q} --problems {params.problems:q}"
+        " {params.corrections:q} --settings {params.settings:q} --cases {output.cases:q} --problems {params.problems:q}"
         " --threads {threads} 2>&1 | tee {log:q}"

@@ -18,6 +18,7 @@ rule metrics_measure:
         measures=PATHS.measures(),
         confusion=PATHS.confusion(),
         instances=PATHS.instances() if STUDY.metrics.lesions else [],
+        corrected=PATHS.corrected_measures() if CORRECTED else [],
     log:
         PATHS.log("metrics", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
     benchmark:
@@ -29,18 +30,26 @@ rule metrics_measure:
         mem_mb=memory_mb(lambda w: 1000 + 4 * RESOURCES.image_mb(w.dataset)),
         runtime=runtime_min(lambda w: 30 + 0.04 * RESOURCES.all_mb(w.dataset)),
     params:
-        labels=lambda w: INPUTS.labels_option(w.dataset),
+        labels=in_a_sentence(
+            lambda w: [*INPUTS.labels_option(w.dataset), *INPUTS.headline_option(w.dataset)]
+        ),
         settings=lambda w: slices.measure_settings(STUDY, w.dataset).to_json(),
         defaults=lambda w: slices.measure_settings(STUDY, w.dataset).digest(),
         columns=lambda w: slices.measured_columns(STUDY, w.model, w.fold, w.seed, w.dataset),
         instances=lambda w, output: (["--instances", output.instances] if output.instances else []),
+        reviewed=lambda w: INPUTS.reviewed_state([w.dataset]),
+        corrected=lambda w, output: (
+            ["--corrections", output.corrected, *slices.before_option(PATHS, w)]
+            if output.corrected
+            else []
+        ),
         code=measuring_code(STUDY),
     shell:
         "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
         " --prediction {input.prediction:q} --splits {input.splits:q} --fold {wildcards.fold}"
         " --dataset {wildcards.dataset} --settings {params.settings:q}"
         " --columns {params.columns:q} --threads {threads} --output {output.measures:q}"
-        " --confusion {output.confusion:q} {params.instances:q} 2>&1 | tee {log:q}"
+        " --confusion {output.confusion:q} {params.instances:q} {params.corrected:q} 2>&1 | tee {log:q}"
 
 
 rule metrics_collect:

@@ -122,6 +122,8 @@ rule publish_report:
         ],
         published=shipped.RESOURCES / "published.csv",
         participants=list(INPUTS.participants(STUDY.datasets).values()),
+        corrections=PATHS.accounting if CORRECTED else [],
+        label_chains=[PATHS.provenance(dataset) for dataset in REVIEWED],
         checklists=[shipped.RESOURCES / f"checklists/{one.name}.tsv" for one in CHECKLISTS],
     output:
         report=PATHS.report,

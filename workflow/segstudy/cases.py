@@ -27,7 +27,11 @@ class Case:
         One file a channel, or one file whose fourth axis is the channel; none for a label map
         alone.
     label
-        The label as delivered; `repaired_labels` puts the repaired one in its place.
+        The label as delivered, or as corrected since; `repaired_labels` puts the repaired one in its place.
+    delivered_label
+        The label as delivered, where another one was accepted as its correction.
+    corrected_from
+        Of such a case, the digest of the voxels (`label_checksum`) of the label that was corrected.
     reference_label
         A second, right label, for label repair.
     fold
@@ -58,11 +62,14 @@ class Case:
     spacing_mm: tuple[float, ...] = ()
     voxels: dict[str, int] = field(default_factory=dict)
     checksum: str = ""
+    delivered_label: Path | None = None
+    corrected_from: str = ""
 
     @property
     def files(self) -> list[Path]:
         """Return all files of the case."""
-        return [*self.images, self.label, *([self.reference_label] if self.reference_label else [])]
+        others = (self.reference_label, self.delivered_label)
+        return [*self.images, self.label, *(label for label in others if label)]
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,9 @@ class Labelled:
         return f"{self.dataset}/{self.case.case}"
 
 
+CORRECTION_COLUMNS = ["delivered_label", "corrected_from"]
+
+
 def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]) -> None:
     """Write the case table. Files below the table's folder are named relative to it."""
     path = Path(path)
@@ -107,6 +117,9 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
         "spacing_mm",
         *[f"voxels_{name}" for name in structures],
     ]
+    # Tables of studies without corrections stay as they are.
+    has_corrections = any(case.delivered_label for case in cases)
+    columns += CORRECTION_COLUMNS if has_corrections else []
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
@@ -125,9 +138,15 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
                 "x".join(str(size) for size in case.shape),
                 "x".join(f"{size:.6g}" for size in case.spacing_mm),
                 *[case.voxels[name] for name in structures],
+                *(_correction(case, path.parent) if has_corrections else []),
             ]
         )
     write_text(path, text.getvalue())
+
+
+def _correction(case: Case, folder: Path) -> list[str]:
+    delivered = _relative(case.delivered_label, folder) if case.delivered_label else ""
+    return [delivered, case.corrected_from]
 
 
 def read_cases(path: Path | str, select: Iterable[str] | None = None) -> list[Case]:
@@ -177,6 +196,8 @@ def _case(row: dict[str, str], folder: Path) -> Case:
         split=row["split"] or None,
         same_image_as=row.get("same_image_as") or None,
         checksum=row.get("checksum") or "",
+        delivered_label=folder / row["delivered_label"] if row.get("delivered_label") else None,
+        corrected_from=row.get("corrected_from") or "",
         shape=tuple(int(size) for size in row["shape"].split("x") if size),
         spacing_mm=tuple(float(size) for size in row["spacing_mm"].split("x") if size),
         voxels={
@@ -215,6 +236,27 @@ def repaired_labels(cases: Sequence[Case], folder: Path | str | None) -> list[Ca
     if missing:
         raise InputError(f"{folder}: no repaired label of case {missing[0]}; run repair first")
     return [replace(case, label=repaired[case.case]) for case in cases]
+
+
+UNCORRECTED = "uncorrected"
+"""The folder, in that of a shard's repaired labels, of repaired labels that a correction took the place of."""
+
+
+def uncorrected_labels(cases: Sequence[Case], folder: Path | str | None) -> list[Case]:
+    """Replace each case's label by what it was before any correction: the repaired one, or as delivered.
+
+    The parameters and errors are those of `repaired_labels`.
+    """
+    if folder is None:
+        return [
+            replace(case, label=case.delivered_label or case.label, delivered_label=None)
+            for case in cases
+        ]
+    before = {stem(path): path for path in Path(folder).glob(f"*/{UNCORRECTED}/*.nii.gz")}
+    return [
+        replace(case, label=before.get(case.case, case.label))
+        for case in repaired_labels(cases, folder)
+    ]
 
 
 def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:

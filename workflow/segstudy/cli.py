@@ -36,7 +36,7 @@ TOOLS = {
     "run": "run a study, from any folder",
     "status": "tell how far a run is, what failed, what is left",
     "export": "write a study's cases and folds as nnU-Net's raw data",
-    "review": "rank suspicious labels, and open them in an editor",
+    "review": "rank suspicious labels, open them, put corrections on record",
     "reproduce": "run a published package again, and compare its tables",
     "bundle": "put trained networks into one file to hand on, and ONNX",
     "serve": "a page and a REST service that predict, for research use",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segstudy import folds, results_owner, shipped
+from segstudy.cases import Case
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.jobs import options
@@ -17,7 +18,7 @@ from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.partial import finished_part
 from segstudy.jobs.results import ResultPaths
 from segstudy.log import log
-from segstudy.study import FilesSource, Study, TableSource, check_sources, read_study
+from segstudy.study import Dataset, FilesSource, Study, TableSource, check_sources, read_study
 
 
 def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
@@ -31,7 +32,58 @@ def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
     study = read_study(file, config.get("path"))
     refuse_by_hand({name: own.source for name, own in study.datasets.items()}, str(config["study"]))
     check_sources(study, file)
+    if study.corrections is not None and not Path(study.corrections).is_dir():
+        raise InputError(
+            f"{file}: corrections: {study.corrections}: no such folder; expected that of the corrected labels. Make it, or leave the "
+            "key out"
+        )
+    if study.corrections is None:
+        beside = corrections_beside(study, file, config)
+        if beside.is_dir():
+            study = study.model_copy(update={"corrections": str(beside)})
     return study, file
+
+
+def corrections_beside(study: Study, file: Path, config: Mapping[str, Any]) -> Path:
+    """Return where corrected labels of a study are kept that names no folder: beside the file of its folds."""
+    kept = folds.folds_file(file, shipped.STUDIES, f"{options.results_root(config)}/{study.name}")
+    return kept.with_name(f"{file.stem}.corrections")
+
+
+def audited_label(case: Case, dataset: Dataset, derived: Path) -> tuple[Path, list[str]]:
+    """Examine a case's label as the audit does.
+
+    Parameters
+    ----------
+    case
+        With the label to be examined; where `delivered_label` is given, it is never resampled.
+    dataset
+        The dataset's settings.
+    derived
+        Folder for a label whose values or grid had to be converted.
+
+    Returns
+    -------
+    label : Path
+        The label in values of the study, on its image's grid.
+    notes : list of str
+        What was found and is no reason to refuse it.
+
+    Raises
+    ------
+    InputError
+        With every reason to refuse it.
+    """
+    from segstudy.download.audit import examine
+    from segstudy.images.value_checks import REFUSED
+
+    found = examine(case, dataset, derived)
+    of_label = [one for one in found.problems if one.file == str(case.label)]
+    refused = [one.problem for one in of_label if one.verdict == REFUSED]
+    if refused or found.used is None:
+        refused = refused or [one.problem for one in found.problems if one.verdict == REFUSED]
+        raise InputError("\n".join(f"{case.label}: {text}" for text in refused))
+    return found.used.label, [one.problem for one in of_label]
 
 
 def check_tables(study: Study) -> None:

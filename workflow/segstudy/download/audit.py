@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
+from segstudy.correction_records import refuse_other
 from segstudy.download import convert
 from segstudy.download.label_names import contradictions, has_other_segments, wanted_segments
 from segstudy.download.layouts import Listing
@@ -15,7 +16,7 @@ from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
-from segstudy.images.checksum import image_checksum
+from segstudy.images.checksum import image_checksum, label_checksum
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
 from segstudy.images.files import Image, other_numbers, read_image, read_label, within_memory
 from segstudy.images.fitting import on_grid, slice_by_slice
@@ -205,7 +206,7 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         seen += image_problems(image.array, case.images, dataset.channels, ct)
         seen += [(case.images[0], text, WARNING) for text in image.notes]
     read, labels = {}, {}
-    for path in (case.label, case.reference_label):
+    for path in (case.label, case.reference_label, case.delivered_label):
         if path is None:
             continue
         read[path] = label_map = _read(
@@ -215,7 +216,10 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         label_map = label_map and _as_slices(seen, path, label_map, case.images, grid)
         label_map = label_map and _sized(seen, path, label_map, dataset)
         label_map = label_map and _as_named(seen, path, label_map, dataset)
-        labels[path] = label_map = label_map and _on_grid(seen, path, label_map, grid, dataset)
+        # A correction was drawn on this image: it is never resampled.
+        is_correction = path == case.label and case.delivered_label is not None
+        resample = dataset.on_other_grid == "resample_label" and not is_correction
+        labels[path] = label_map = label_map and _on_grid(seen, path, label_map, grid, resample)
         if label_map is None:
             continue
         seen += [(path, text, WARNING) for text in label_map.notes]
@@ -224,6 +228,10 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
             text = f"numbers up to {label_map.integer_deviation:.3g} off whole ones, to which they are rounded"
             seen.append((path, text, WARNING))
     label, reference = labels[case.label], labels.get(case.reference_label)
+    delivered = labels.get(case.delivered_label)
+    # Where labels are repaired, the repaired one was corrected: the repair looks at that.
+    if delivered is not None and dataset.repair is None:
+        refuse_other(case, label_checksum(delivered), case.delivered_label)
     if reference is not None and dataset.repair is not None:
         value = dataset.structures[dataset.repair.structure]
         if not (reference.array == value).any():
@@ -320,13 +328,13 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
 
 
 def _on_grid(
-    seen: list, path: Path, label: Image, grid: Grid | None, dataset: Dataset
+    seen: list, path: Path, label: Image, grid: Grid | None, resample: bool
 ) -> Image | None:
-    """Bring a label to the grid of its image, by resampling where the study asks for it; None if refused."""
+    """Bring a label to the grid of its image, by resampling where that is asked for; None if refused."""
     if grid is None:
         return label
     try:
-        return on_grid(label, grid, dataset.on_other_grid == "resample_label")
+        return on_grid(label, grid, resample)
     except InputError as error:
         seen.append((path, str(error), REFUSED))
         return None

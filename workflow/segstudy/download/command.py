@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     audit = steps.add_parser("audit", help="check every image and label, and list the good cases")
     audit.add_argument("--dataset", required=True, help="its name in the study file")
     audit.add_argument("--settings", required=True, help="its entry in the study file, as JSON")
+    audit.add_argument(
+        "--corrections",
+        type=Path,
+        metavar="FOLDER",
+        help="corrected labels of the study, which take the place of those delivered",
+    )
     audit.add_argument("--raw", type=Path, help="the fetched folder; left out: source.path")
     audit.add_argument(
         "--cases",
@@ -153,7 +159,9 @@ def _participants(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from segstudy import study
+    from dataclasses import replace
+
+    from segstudy import correction_records, study
     from segstudy.cases import write_cases
     from segstudy.download import convert
     from segstudy.download.audit import audit, stop_if_unusable
@@ -176,11 +184,14 @@ def _audit(options: argparse.Namespace) -> None:
     for given in (case.case for case in listing.cases):
         if given != safe_name(given):
             log.info("%r is called %s in all results", given, safe_name(given))
+    corrections = correction_records.corrected(options.corrections, options.dataset)
+    listing = replace(listing, cases=correction_records.applied(listing.cases, corrections))
     cases, problems = audit(listing, dataset, options.threads, derived)
     for problem in problems:
         log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
+    correction_records.refuse_lost(corrections, cases, problems)
     stop_if_unusable(cases, problems, dataset, options.problems, listing.root)
     convert.remove_others(derived, cases)
     write_cases(options.cases, cases, dataset.channels)

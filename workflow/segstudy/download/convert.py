@@ -399,7 +399,11 @@ def derived_files(
 
 def write_derived(case: Case, derived: Mapping[Path, Derived], folder: Path) -> Case:
     """Write what `derived_files` returned, and return the case with these files in place of its own."""
-    names = {case.label: "merged_labels/{}", case.reference_label: "merged_reference_labels/{}"}
+    names = {
+        case.delivered_label: "merged_delivered_labels/{}",
+        case.reference_label: "merged_reference_labels/{}",
+        case.label: "merged_labels/{}",
+    }
     several = len(case.images) > 1
     names |= {
         path: f"images/{{}}_{number:04d}" if several else "images/{}"
@@ -414,6 +418,7 @@ def write_derived(case: Case, derived: Mapping[Path, Derived], folder: Path) -> 
         images=tuple(files[path] for path in case.images),
         label=files[case.label],
         reference_label=files.get(case.reference_label),
+        delivered_label=files.get(case.delivered_label),
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segstudy import shipped
+from segstudy import correction_records, shipped
 from segstudy.cases import read_splits
 from segstudy.errors import InputError
 from segstudy.follow.history import History, history, signature
@@ -356,6 +356,9 @@ def files_of(inputs: Inputs, past: History) -> Files:
     for name, dataset in inputs.study.datasets.items():
         known = owners(inputs.known_cases(name).values())
         then |= {path: (name, *own) for path, own in known.items()}
+        with suppress(InputError):
+            for path, case in correction_records.owners(inputs.study.corrections, name).items():
+                now[path] = (name, case, "correction")
         if isinstance(dataset.source, TableSource):
             with suppress(InputError):
                 table = _table(Path(dataset.source.path))

@@ -212,7 +212,8 @@ def owners(cases: Iterable[Case]) -> dict[str, tuple[str, str]]:
     found = {}
     for case in cases:
         found |= {os.path.abspath(path): (case.case, "image") for path in case.images}
-        found[os.path.abspath(case.label)] = (case.case, "label")
+        labels = [case.label, *([case.delivered_label] if case.delivered_label else [])]
+        found |= {os.path.abspath(path): (case.case, "label") for path in labels}
     return found
 
 

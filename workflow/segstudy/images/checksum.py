@@ -1,6 +1,7 @@
 """The checksum by which an image is known, whatever its file is called and whichever way its axes point."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,3 +26,8 @@ def image_checksum(image: Image) -> str:
     digest = hashlib.blake2b(np.array(array.shape).tobytes(), digest_size=16)
     digest.update(array)
     return digest.hexdigest()
+
+
+def label_checksum(label: Image) -> str:
+    """Compute `image_checksum` of a label map (i, j, k), the same whatever type of integers it is kept in."""
+    return image_checksum(replace(label, array=label.array.astype(np.uint16)))

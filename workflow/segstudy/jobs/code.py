@@ -207,7 +207,7 @@ def audit_code(study: "Study", dataset: str) -> str:
 
 def measuring_code(study: "Study") -> str:
     """Return the digest of the measurements: the stage's modules, and the metrics of plug-ins."""
-    return with_plugins(digest("metrics.pairs"), study.metrics.plugins)
+    return with_plugins(digest("metrics.pairs", "metrics.corrected"), study.metrics.plugins)
 
 
 def code_of_measured(study: "Study", module: str) -> str:

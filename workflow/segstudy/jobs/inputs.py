@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from segstudy.cases import Case, read_cases, shards
+from segstudy import correction_records
+from segstudy.cases import Case, read_cases, shards, uncorrected_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files, members_of, seen_datasets
 from segstudy.participants import bids_tables, is_of_bids, says_something
-from segstudy.paths import delivered_files, followed
+from segstudy.paths import delivered_files, followed, state_of
 from segstudy.results_owner import data_checksum
 from segstudy.study import BidsSource, PhantomSource, Study, TableSource, patterns_of, references
 
@@ -76,6 +78,41 @@ class Inputs:
         """Return the input of an audit: the fetched folder, or the list of the user's files."""
         fetched = self.is_fetched(dataset)
         return self.paths.raw(dataset) if fetched else self.paths.delivered_list(dataset)
+
+    def corrections(self, dataset: str) -> list[str]:
+        """Return the corrected labels of a dataset, with their records. Raises InputError where they do not fit together."""
+        return correction_records.input_files(self.study.corrections, dataset)
+
+    def corrections_option(self, dataset: str) -> list[str]:
+        """Return the option of the audit for a dataset with corrected labels."""
+        return ["--corrections", self.study.corrections] if self.corrections(dataset) else []
+
+    def has_corrections(self) -> bool:
+        """Return whether labels of tested datasets were corrected."""
+        return any(self.corrections(dataset) for dataset in self.study.tested_datasets)
+
+    def has_label_chain(self, dataset: str) -> bool:
+        """Return whether labels of a dataset were reviewed, so that there is more to tell than the repair does."""
+        return bool(correction_records.find(self.study.corrections, dataset))
+
+    def records(self, dataset: str) -> list[str]:
+        """Return the records of a dataset's reviewed cases, and the table of those up for review."""
+        place = Path(self.study.corrections or os.devnull) / dataset
+        found = [*place.glob("*.json"), place / correction_records.PICKED]
+        return sorted(str(path) for path in found if path.is_file())
+
+    def records_option(self, dataset: str) -> list[str]:
+        """Return the option that names the folder of all corrections, where some are on record."""
+        return ["--corrections", self.study.corrections] if self.records(dataset) else []
+
+    def headline_option(self, dataset: str) -> list[str]:
+        """Return the option by which measurements decide under which labels corrected cases count."""
+        return ["--records", self.study.corrections] if self.corrections(dataset) else []
+
+    def reviewed_state(self, datasets: Iterable[str]) -> str:
+        """Return a text that changes with what is on record of datasets with corrected labels; empty where none has any."""
+        records = [self.records(dataset) for dataset in datasets if self.corrections(dataset)]
+        return state_of(*records) if records else ""
 
     def participant_tables(self, dataset: str) -> dict[str, list[str]]:
         """Return the user's tables of subjects: `found`, of BIDS or the case table itself, and `named` by the study file.
@@ -218,6 +255,7 @@ class Inputs:
             asked = list(cases.values())
         else:
             asked = [cases[repair.reference_case or min(cases)]]
+        asked = uncorrected_labels(asked, None)
         return followed(file for case in asked for file in case.files)
 
     # --- what a model is trained on -------------------------------------------------------------

@@ -229,6 +229,46 @@ class ResultPaths:
         """The record of margin, level and primary endpoint, which no rule declares."""
         return self._path("analysis_plan.json")
 
+    # --- review ---------------------------------------------------------------------------------
+
+    @property
+    def review(self) -> str:
+        """The folder of what a review of labels found, and of what corrections did."""
+        return self._path("review")
+
+    @property
+    def before(self) -> str:
+        """The folder of metrics and predictions from before the first correction, which no rule declares."""
+        return f"{self.review}/before"
+
+    def corrected_measures(
+        self,
+        model: str = "{model}",
+        fold: Number = "{fold}",
+        seed: Number = "{seed}",
+        dataset: str = "{dataset}",
+    ) -> str:
+        """Return the table of a folder's corrected cases, measured under both labels."""
+        return f"{self.review}/measures/{model}/fold-{fold}/seed-{seed}/{dataset}.csv"
+
+    @property
+    def other_metrics(self) -> str:
+        """The table of all measurements under those labels that the headline is not measured under."""
+        return f"{self.review}/metrics.csv"
+
+    def other_statistic(self, table: str) -> str:
+        """Return a table of the statistics of `other_metrics`."""
+        return f"{self.review}/statistics/{table}.csv"
+
+    @property
+    def accounting(self) -> str:
+        """The folder of what corrections did to the results."""
+        return f"{self.review}/corrections"
+
+    def provenance(self, dataset: str = "{dataset}") -> str:
+        """Return the table of a dataset's labels: as delivered, as repaired, as corrected."""
+        return f"{self.review}/{dataset}/labels.csv"
+
     @property
     def figures(self) -> str:
         """The folder of the figures."""

@@ -1,6 +1,8 @@
 """The settings that a job is given: its own slice of the study, so that no other setting reruns it."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 from segstudy import prediction_files
 from segstudy.files import file_checksum
@@ -185,6 +187,31 @@ def training_cases(study: Study, paths: ResultPaths, model: str) -> list[str]:
     ]
 
 
+def before_option(paths: ResultPaths, wildcards: Any) -> list[str]:
+    """Return the option that names a folder of predictions from before the first correction, where they were kept."""
+    w = wildcards
+    now = paths.predictions(w.model, w.fold, w.seed, w.dataset)
+    before = Path(paths.before, Path(now).relative_to(paths.root))
+    return ["--before", str(before)] if before.is_dir() else []
+
+
+def before_metrics_option(paths: ResultPaths) -> list[str]:
+    """Return the option that names the measurements from before the first correction, where they were kept."""
+    before = Path(paths.before, Path(paths.metrics).relative_to(paths.root))
+    return ["--before", str(before)] if before.is_file() else []
+
+
+def accounting_settings(study: Study, paths: ResultPaths) -> str:
+    """Return what the accounting of corrections is given, as JSON."""
+    return json.dumps(
+        {
+            "corrections": study.corrections,
+            "alpha": study.statistics.alpha,
+            "datasets": {name: {"cases": paths.cases(name)} for name in study.tested_datasets},
+        }
+    )
+
+
 def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: str) -> str:
     """Return the columns that every row of a table of measurements has, as JSON."""
     return json.dumps(
@@ -242,7 +269,7 @@ def figure_settings(study: Study) -> Study:
         name: dataset.at_default(("cases_per_job",)) for name, dataset in study.datasets.items()
     }
     update = {"models": models, "datasets": datasets}
-    return study.at_default(("reporting",)).model_copy(update=update)
+    return study.at_default(("reporting", "corrections")).model_copy(update=update)
 
 
 def viewer_settings(study: Study) -> Study:

@@ -87,6 +87,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
     parser.add_argument("--labels", type=Path, help="folder of repaired labels")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="FOLDER",
+        help="of all corrections: corrected cases are measured under the label before, unless all cases were reviewed, or all of "
+        "a random sample",
+    )
+    parser.add_argument(
+        "--corrections",
+        type=Path,
+        metavar="FILE.csv",
+        help="also measure corrected cases there, under both labels",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="FOLDER",
+        help="with --corrections: predictions of the models from before the first correction",
+    )
     parser.add_argument("--splits", type=Path, help="table of splits")
     parser.add_argument("--fold", type=int, help="the fold whose cases are measured")
     parser.add_argument("--dataset", help="the dataset whose cases are measured")
@@ -127,6 +146,8 @@ def run(options: argparse.Namespace) -> None:
             options.fold,
             options.dataset,
         )
+        if options.records and _are_old_labels_counted(options):
+            case_pairs = pairs.uncorrected(case_pairs, options.cases, options.labels)
         labels = {}
     else:
         case_pairs = pairs.of_files(options.reference, options.prediction, settings.structures)
@@ -146,9 +167,39 @@ def run(options: argparse.Namespace) -> None:
         table.write_confusion(options.confusion, confused)
     if options.instances:
         table.write_instances(options.instances, instances)
+    if options.corrections:
+        _measure_corrected(options, settings, labels)
     if options.summary_json:
         structures = pairs.measured_structures(settings)
         write_summary(options.summary_json, case_pairs, rows, structures)
+
+
+def _are_old_labels_counted(options: argparse.Namespace) -> bool:
+    from segstudy import correction_records
+    from segstudy.cases import read_cases
+
+    cases = read_cases(options.cases)
+    labels, _ = correction_records.headline_of(options.records, options.dataset, cases)
+    return labels == correction_records.DELIVERED
+
+
+def _measure_corrected(
+    options: argparse.Namespace, settings: "MeasureSettings", labels: dict[str, object]
+) -> None:
+    from segstudy.metrics import corrected
+
+    tables = options.splits, options.cases, options.labels
+    folders = {corrected.NOW: options.prediction, corrected.BEFORE: options.before}
+    found = {
+        (models, under): corrected.corrected_pairs(
+            tables, options.fold, options.dataset, folder, under
+        )
+        for models, folder in folders.items()
+        if folder is not None
+        for under in corrected.LABELS
+    }
+    rows = corrected.measure_corrected(found, settings, labels, options.threads)
+    corrected.write_corrected(options.corrections, rows, bool(settings.ignore))
 
 
 def with_plugins(settings: "MeasureSettings", texts: list[str]) -> "MeasureSettings":

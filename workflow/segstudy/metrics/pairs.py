@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segstudy import metric
-from segstudy.cases import read_cases, read_splits, repaired_labels, tested
+from segstudy.cases import read_cases, read_splits, repaired_labels, tested, uncorrected_labels
 from segstudy.errors import InputError
 from segstudy.images.files import (
     Image,
@@ -217,6 +217,23 @@ def of_study(
         Pair(case.case, case.subject, case.label, files.get(case.case))
         for case in repaired_labels(read_cases(cases, names), labels)
     ]
+
+
+def uncorrected(pairs: Sequence[Pair], cases: Path, labels: Path | None) -> list[Pair]:
+    """Take each pair's reference as it was before any correction.
+
+    Parameters
+    ----------
+    pairs
+        As `of_study` gives them.
+    cases
+        Case table.
+    labels
+        Folder of repaired labels, if any.
+    """
+    chosen = uncorrected_labels(read_cases(cases, [pair.case for pair in pairs]), labels)
+    before = {case.case: case.label for case in chosen}
+    return [replace(pair, reference=before[pair.case]) for pair in pairs]
 
 
 def measure_pairs(

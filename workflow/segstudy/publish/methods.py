@@ -49,6 +49,8 @@ def methods(results: Results) -> list[tuple[str, str]]:
     for dataset, settings in results.study.datasets.items():
         if settings.repair:
             parts.append(("Label repair", _repair(results, dataset, settings)))
+    if results.corrections:
+        parts.append(("Corrected labels", " ".join(results.corrections["sentences"])))
     trains = results.study.trains
     parts += [
         *([("Preprocessing", _preprocessing(results))] if trains else []),

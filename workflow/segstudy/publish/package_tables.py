@@ -48,6 +48,13 @@ TABLES = {
     "repair_attempts.csv": "the methods that looked for it",
     "repair_sweep.csv": "agreement by angle",
     "repair_verdicts.csv": "the verdict on each case's label",
+    "label_chain.csv": "each reviewed label as delivered, as repaired and as corrected: checksums, who, when, why",
+    "corrections_means.csv": "means under delivered and under corrected labels, side by side",
+    "corrections_comparisons.csv": "comparisons of models under both",
+    "corrections_ranks.csv": "ranks under both",
+    "corrections_effects.csv": "what corrected test labels did, and what corrected training labels did",
+    "corrections_changes.csv": "cases and voxels that corrections changed, by structure",
+    "corrections_faults.csv": "the share of faulty labels, by strata, with exact intervals",
     "training.csv": "loss and Dice of each epoch of each training",
     DATA: "SHA-256 and size of each file of the data, and of predictions that were there already",
 }
@@ -108,6 +115,13 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     _write(folder / "repair_verdicts.csv", {name: results.verdicts(name) for name in repaired})
     _write(folder / "repair_attempts.csv", {name: results.attempts(name) for name in repaired})
     _write(folder / "repair_sweep.csv", {name: results.sweep(name) for name in repaired})
+    if results.corrections:
+        for name, table in results.corrections["tables"].items():
+            write_table(folder / f"corrections_{name}.csv", table)
+    # It names cases, and who reviewed them.
+    chains = {} if anonymous else results.label_chains()
+    if chains:
+        write_table(folder / "label_chain.csv", pandas.concat(chains.values()))
     if repaired:
         transforms = {name: results.transform(name) for name in repaired}
         write_json(folder / "repair_transforms.json", transforms)
@@ -215,6 +229,8 @@ def _data_files(results: Results, dataset: str) -> Iterator[tuple[str, str, Path
         for channel, path in zip(results.study.channels, case.images, strict=False):
             yield case.case, f"image {channel}" if several else "image", path
         yield case.case, "label", case.label
+        if case.delivered_label:
+            yield case.case, "label before its correction", case.delivered_label
         if case.reference_label:
             yield case.case, "second label", case.reference_label
 

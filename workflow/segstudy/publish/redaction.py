@@ -84,6 +84,7 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
     reporting = study.reporting.reworded(lambda text: without_sources(text, study))
     parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
     parts["reporting"] = reporting
+    parts["corrections"] = study.corrections and "(corrected labels)"
     return study.model_copy(update={**parts, **words})
 
 
@@ -252,6 +253,7 @@ def role_of_file(file: str, case: Case | None = None) -> str:
         known = [
             *(("image", image) for image in case.images),
             ("label", case.label),
+            ("label before its correction", case.delivered_label),
             ("second label", case.reference_label),
         ]
         for role, path in known:

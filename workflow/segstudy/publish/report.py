@@ -30,6 +30,7 @@ from segstudy.publish import (
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.checklist_items import CHECKLISTS
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.corrected import corrections_shown
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.explorer import explorer, slice_files
 from segstudy.publish.methods import devices, methods
@@ -167,6 +168,7 @@ def render(
         figures=by_kind,
         table_1=cohort.shown(results, anonymous),
         cohorts=tables.cohort_tables(results),
+        corrections=corrections_shown(results),
         repairs=_repairs(results),
         metric_tables=tables.metric_tables(results),
         grids=tables.grid_tables(results),

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 
 from segstudy.cases import Case, Split, read_cases, read_splits, repaired_labels
+from segstudy.correction_records import corrected, find
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
@@ -128,6 +130,27 @@ class Results:
         columns = ("case", "structure", "fault", "evidence", "score")
         path = f"{self.paths.label_audit(dataset)}/faults.csv"
         return self._table(path, "repair", f"audit of {dataset}", columns)
+
+    @cached_property
+    def corrections(self) -> dict[str, Any] | None:
+        """Return what corrected labels did to the results: `sentences`, and tables by name; None where none was corrected."""
+        own = self.study.corrections
+        if not any(corrected(own, dataset) for dataset in self.study.tested_datasets):
+            return None
+        found = read_json(
+            self._needed(f"{self.paths.accounting}/accounting.json", "review", "account")
+        )
+        names = ("means", "comparisons", "ranks", "effects", "changes", "faults")
+        tables = {name: pandas.read_csv(f"{self.paths.accounting}/{name}.csv") for name in names}
+        return {**found, "tables": tables}
+
+    def label_chains(self) -> dict[str, pandas.DataFrame]:
+        """Return what became of the labels of each dataset in which some were reviewed, a row a step."""
+        reviewed = [name for name in self.study.datasets if find(self.study.corrections, name)]
+        return {
+            name: self._table(self.paths.provenance(name), "review", f"labels of {name}", ("step",))
+            for name in reviewed
+        }
 
     def repaired(self, dataset: str) -> Path:
         """Return the folder of the repaired labels."""

@@ -39,10 +39,17 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "metrics_measure": (r".*", ("infer_predict", "preprocess_list_labels")),
     "statistics_quality": (r"quality", ("metrics_collect",)),
     "statistics": (r".*", ("metrics_collect", "download_participants")),
+    "review_labels": (r".*-labels", ("preprocess_list_labels",)),
+    "review_metrics": (r"metrics", ("metrics_collect",)),
+    "review_statistics": (r"statistics", ("review_metrics",)),
+    "review_corrections": (r"corrections", ("review_statistics", "statistics", "review_labels")),
     "publish_figures": (r"figures", ("statistics", "statistics_quality")),
     "publish_viewer": (r"viewer", ("statistics",)),
     "publish_package": (r"package", ("publish_report",)),
-    "publish_report": (r".*", ("publish_figures", "publish_viewer", "repair_audit")),
+    "publish_report": (
+        r".*",
+        ("publish_figures", "publish_viewer", "repair_audit", "review_corrections"),
+    ),
 }
 """Tested against Snakemake's own graph. Other programs' rules count as
 `infer_predict` and `train_fit`."""

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _estimate(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases
+    from segstudy.cases import read_cases, uncorrected_labels
     from segstudy.files import writing_folder
     from segstudy.log import log
     from segstudy.repair.cohort import estimate_cohort
@@ -89,7 +89,7 @@ def _estimate(options: argparse.Namespace) -> None:
     from segstudy.study import RepairedCohort, from_json
 
     settings = from_json(RepairedCohort, options.settings)
-    report = estimate_cohort(read_cases(options.cases), settings)
+    report = estimate_cohort(uncorrected_labels(read_cases(options.cases), None), settings)
     with writing_folder(options.output) as folder:
         write_estimate(folder, report)
     best = report.estimate
@@ -107,9 +107,13 @@ def _estimate(options: argparse.Namespace) -> None:
 
 
 def _apply(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases
+    from dataclasses import replace
+
+    from segstudy.cases import UNCORRECTED, read_cases
+    from segstudy.correction_records import refuse_other
     from segstudy.files import write_table, writing_folder
-    from segstudy.images.files import within_memory, write_label
+    from segstudy.images.checksum import label_checksum
+    from segstudy.images.files import read_label, within_memory, write_label
     from segstudy.log import log, progress
     from segstudy.repair.apply import repair_case, verdict_table
     from segstudy.repair.estimate import read_estimate
@@ -123,9 +127,15 @@ def _apply(options: argparse.Namespace) -> None:
     with writing_folder(options.output) as folder:
         verdicts = []
         for case in progress(cases, "cases repaired"):
+            delivered, file = case.delivered_label or case.label, f"{case.case}.nii.gz"
             with within_memory(case.case, case.files[0]):
-                label, verdict = repair_case(case, estimate, settings)
-            write_label(folder / f"{case.case}.nii.gz", label.array, label.affine, like=case.label)
+                label, verdict = repair_case(replace(case, label=delivered), estimate, settings)
+            if case.delivered_label:  # The label as repaired was corrected by hand.
+                refuse_other(case, label_checksum(label), "as repaired")
+                corrected = read_label(case.label)
+                write_label(folder / file, corrected.array, corrected.affine, like=case.label)
+                file = f"{UNCORRECTED}/{file}"
+            write_label(folder / file, label.array, label.affine, like=delivered)
             verdicts.append(verdict)
             log.info("%s: %s: %s", case.case, verdict.verdict, verdict.remark)
         write_table(folder / "verdicts.csv", verdict_table(verdicts))

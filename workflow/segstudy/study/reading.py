@@ -70,6 +70,9 @@ def read_study(
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
     _place_files(content, "datasets", "participants", path, place)
+    if isinstance(content.get("corrections"), str):
+        where = f"{path}{place(('corrections',))}: corrections"
+        content["corrections"] = paths.from_study_file(content["corrections"], path, where)
     _place_predictions(content, path, place)
     _find_values(content, path, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):

@@ -52,6 +52,11 @@ class Study(Settings):
         "a first look at data and report, in minutes on a laptop; the report says so. Take it out for results",
     )
     datasets: dict[Name, Dataset] = Field(min_length=1)
+    corrections: str | None = Field(
+        None,
+        description="folder of corrected labels, `<dataset>/<case>.<any format>` with a record each, which take the place of those "
+        "delivered; left out: `STUDY.corrections` beside the study file, where there is one",
+    )
     splits: Splits = Splits()
     preprocess: dict[Name, Preprocess] = Field(
         {"default": Preprocess()}, description="named plans", min_length=1
