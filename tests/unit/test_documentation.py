@@ -82,6 +82,7 @@ OTHERS = {
         "cd",
         "docker",
         "export",
+        "curl",
         "firefox",
         "git",
         "mkdir",
