@@ -80,9 +80,9 @@ OTHERS = {
     *(
         "apt-get",
         "cd",
+        "curl",
         "docker",
         "export",
-        "curl",
         "firefox",
         "git",
         "mkdir",
