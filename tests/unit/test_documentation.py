@@ -80,6 +80,7 @@ OTHERS = {
     *(
         "apt-get",
         "cd",
+        "curl",
         "docker",
         "export",
         "firefox",

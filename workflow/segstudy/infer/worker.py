@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from segstudy.errors import InputError
-from segstudy.files import file_checksum, make_folder, parse_json
+from segstudy.files import file_checksum, make_folder, parse_json, read_json
 from segstudy.images import headers
 from segstudy.images.files import Image, read_image, within_memory, write_nifti
 from segstudy.images.label_formats import LABEL_FORMATS, colours_of
@@ -34,7 +34,7 @@ from segstudy.infer.checks import is_ct
 from segstudy.infer.ensemble import ensemble
 from segstudy.infer.image import to_label_values, window_of
 from segstudy.infer.predict import keeping, samples_of, unguarded
-from segstudy.infer.quality import agreement, read_calibration, rows
+from segstudy.infer.quality import agreement, calibration_of, rows
 from segstudy.infer.uncertainty import perturbed, sampled
 from segstudy.log import log, start
 from segstudy.networks.bundle import FORMAT, bundle_of, load_members, written_card
@@ -137,7 +137,7 @@ def load(
     plugins
         References of the plug-ins that its networks need.
     calibration
-        The model's `quality.json` of a study; None: none.
+        The model's `quality.json` of a study; None: that of the bundle, if it has one.
     trained_on_too
         Whether images are predicted that the weights were trained on.
     device
@@ -149,7 +149,9 @@ def load(
         trained = unguarded(trained)
     for member in members_of(trained):
         member.network.to(device)
-    read = read_calibration(Path(calibration), trained.structures) if calibration else None
+    record = read_json(Path(calibration)) if calibration else loaded.calibration
+    where = calibration or f"{file}: its calibration"
+    read = calibration_of(record, trained.structures, where) if record else None
     content = read_content(file)
     is_bundle = content.get("format") == FORMAT
     bundle = bundle_of(content, file) if is_bundle else None
