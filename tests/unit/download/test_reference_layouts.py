@@ -47,6 +47,7 @@ def audit(dataset, folder, threads=2):
         raw=None,
         cases=folder / "download" / "cases.tsv",
         problems=folder / "download" / "problems.tsv",
+        corrections=None,
         threads=threads,
     )
     command.run(options)
