@@ -299,7 +299,7 @@ def test_a_check_that_breaks_is_told_and_the_others_go_on(monkeypatch, tmp_path)
         ):
             monkeypatch.setattr(facts, name, broken)
     found = list(findings.findings(tmp_path))
-    assert len(found) == 18
+    assert len(found) == 20
     assert {one.level for one in found} == {checks.NOTE}
     assert {one.found for one in found} == {"can't be told here (ZeroDivisionError: odd machine)"}
     assert len({one.name for one in found}) == len(found)
@@ -338,7 +338,7 @@ def test_the_command_prints_a_line_a_check(tmp_path, programs):
     run = doctor(tmp_path, PATH=str(programs))
     lines = run.stdout.splitlines()
     assert run.returncode == 0, run.stderr + run.stdout
-    assert len(lines) == 18
+    assert len(lines) == 20
     assert lines[0].startswith("ok    python        3.")
     assert "ok    libraries     torch, SimpleITK, " in run.stdout
 
