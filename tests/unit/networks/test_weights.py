@@ -1,5 +1,6 @@
 """Weights files: whole, the same bytes for the same content, and refused where they are not ours."""
 
+import math
 import pickle
 
 import pytest
@@ -116,6 +117,11 @@ def test_weights_of_the_version_before_are_read(tmp_path):
             "low, high, mean and sd of each of 2",
         ),
         (lambda c: c["plan"].pop("margin_mm"), "plan: a plan with a missing or unusable entry"),
+        (
+            lambda c: c["plan"].update(margin_mm=math.nan),
+            r"plan\.margin_mm: nan; expected a number",
+        ),
+        (lambda c: c["plan"].update(margin_mm=-40), r"plan\.margin_mm: -40; expected a number"),
         (lambda c: c["state"].pop("heads.0.bias"), "weights do not fit.*heads.0.bias"),
         (lambda c: c["structures"].append("third"), "weights do not fit"),
         (lambda c: c.update(patch_size=[4, 4, 4]), "halved"),

@@ -313,6 +313,9 @@ def _contradiction(content: Mapping[str, Any]) -> str:
     for key, known in (("crop", CROPS), ("normalise", NORMALISATIONS)):
         if getattr(plan, key) not in known:
             return f"plan.{key}: {getattr(plan, key)}; expected one of {', '.join(known)}"
+    for key in ("margin_mm", "anisotropy_threshold"):
+        if not (_finite(getattr(plan, key)) and getattr(plan, key) >= 0):
+            return f"plan.{key}: {getattr(plan, key):g}; expected a number from 0 on"
     count = len(content["channels"])
     kept = range(count) if plan.channels is None else plan.channels
     if not kept or any(not 0 <= index < count for index in kept):
