@@ -185,7 +185,9 @@ def test_a_corrected_label_reruns_what_learns_from_it_and_results_stand_under_bo
     moved = means[means["metric"] == "dice"].set_index(["model", "structure"])["difference"]
     share = (other["value"] - now["value"]).xs("dice", level="metric").droplevel("case") / 6
     assert moved.to_dict() == pytest.approx(share.to_dict())
-    chain = pd.read_csv(results / "review/chest/labels.csv")
+    chains = pd.read_csv(results / "review/chest/labels.csv")
+    assert set(chains["case"]) == {f"p{number}" for number in range(6)}
+    chain = chains[chains["case"] == "p3"]
     assert chain["step"].tolist() == ["delivered", "repaired", "corrected"]
     assert chain["holds"].tolist() == [False, False, True]
     assert chain["who"].tolist()[2] == "Ada"

@@ -48,7 +48,7 @@ TABLES = {
     "repair_attempts.csv": "the methods that looked for it",
     "repair_sweep.csv": "agreement by angle",
     "repair_verdicts.csv": "the verdict on each case's label",
-    "label_chain.csv": "each reviewed label as delivered, as repaired and as corrected: checksums, who, when, why",
+    "label_chain.csv": "each label of a dataset that was reviewed as delivered, as repaired and as corrected: checksums, who, when, why",
     "corrections_means.csv": "means under delivered and under corrected labels, side by side",
     "corrections_comparisons.csv": "comparisons of models under both",
     "corrections_ranks.csv": "ranks under both",
