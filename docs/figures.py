@@ -16,9 +16,8 @@ from segstudy.publish import style
 from segstudy.publish.rulegraph import RULES, stage_of, waits
 from segstudy.study import Style
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-FOLDER = REPOSITORY / "docs" / "figures"
-BLUE, ORANGE, GREEN = "#332288", "#CC6677", "#117733"
+FOLDER = Path(__file__).with_name("figures")
+BLUE, ROSE = "#332288", "#CC6677"
 
 
 def draw() -> None:
@@ -52,7 +51,7 @@ def subject_unit(subjects: int = 20, icc: float = 0.6, repetitions: int = 4000) 
             shares[name].append(float((stats.ttest_1samp(sample, 0, axis=1).pvalue < 0.05).mean()))
     figure = Figure(figsize=(4.6, 2.7), layout="constrained")
     axes = figure.subplots()
-    for (name, values), colour, marker in zip(shares.items(), (ORANGE, BLUE), "os", strict=True):
+    for (name, values), colour, marker in zip(shares.items(), (ROSE, BLUE), "os", strict=True):
         axes.plot(scans, values, marker=marker, color=colour, label=name)
     axes.axhline(0.05, color=style.SOFT, linestyle=(0, (4, 2)), linewidth=0.8)
     axes.annotate("asked: 0.05", (5, 0.05), xytext=(0, -4), textcoords="offset points", ha="center", va="top", color=style.SOFT)  # fmt: skip
@@ -206,11 +205,14 @@ FILES = {
 
 
 def chain() -> Figure:
-    """Draw the stages, what each writes, and an arrow wherever a rule of one waits for a rule of another."""
-    stages = list(dict.fromkeys(map(stage_of, RULES)))
+    """Draw the stages, what each writes, and an arrow wherever a rule of one waits for a rule of another.
+
+    Rules of the review of labels, which is no stage, are looked through.
+    """
+    stages = list(FILES)
     waiting = {
         (stages.index(stage_of(one)), stages.index(stage_of(rule)))
-        for rule, before in waits(RULES).items()
+        for rule, before in waits([rule for rule in RULES if stage_of(rule) in FILES]).items()
         for one in before
     }
     figure = Figure(figsize=(6.7, 2.0), layout="constrained")
