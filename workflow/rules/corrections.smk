@@ -22,7 +22,7 @@ rule review_labels:
         records=lambda w: INPUTS.records_option(w.dataset),
         state=lambda w: state_of(INPUTS.records(w.dataset)),
         labels=lambda w: INPUTS.labels_option(w.dataset),
-        code=digest("review.provenance"),
+        code=digest("review.provenance", "review.steps"),
     shell:
         "python -m segstudy review labels --dataset {wildcards.dataset} --cases {input.cases:q}"
         " {params.labels:q} {params.records:q} --output {output:q} 2>&1 | tee {log:q}"

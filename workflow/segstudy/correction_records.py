@@ -117,7 +117,8 @@ def find(folder: Path | str | None, dataset: str) -> dict[str, Correction]:
     ------
     InputError
         With all that does not fit: a label without a record, a record whose label is gone, two labels of
-        one case.
+        one case, a label that was saved anew after it was accepted. Asked before a run begins, which takes
+        the case table away that `segstudy review accept` reads.
     """
     if folder is None:
         return {}
@@ -136,7 +137,12 @@ def find(folder: Path | str | None, dataset: str) -> dict[str, Correction]:
         elif correction.is_corrected and not own:
             wrong.append(
                 f"{record}: the corrected label {correction.last.get('file', '')} is gone; put it back, or take "
-                f"the correction back: segstudy review undo {case}"
+                f"the correction back: segstudy review undo {case} --study STUDY"
+            )
+        elif correction.is_corrected and file_checksum(own[0]) != correction.last["new_file"]:
+            wrong.append(
+                f"{own[0]}: it was changed after it was accepted (its checksum is another than its record has); "
+                f"accept it again: segstudy review accept {case} --study STUDY --why TEXT"
             )
         elif own and not correction.is_corrected:
             wrong.append(
@@ -151,7 +157,7 @@ def find(folder: Path | str | None, dataset: str) -> dict[str, Correction]:
 
 def _not_accepted(label: Path, case: str, why: str) -> str:
     return (
-        f"{label}: {why}; accept the correction (segstudy review accept {case} --why TEXT), or move the "
+        f"{label}: {why}; accept the correction (segstudy review accept {case} --study STUDY --why TEXT), or move the "
         "file away"
     )
 
@@ -195,20 +201,14 @@ def applied(cases: Sequence[Case], corrections: Mapping[str, Correction]) -> lis
     Raises
     ------
     InputError
-        For a correction of a case that the dataset lacks, and for a label that was saved anew after it was
-        accepted.
+        For a correction of a case that the dataset lacks.
     """
     names = {safe_name(case.case) for case in cases}
     for name, one in corrections.items():
         if name not in names:
             raise InputError(
                 f"{one.label}: dataset {one.dataset} has no case {name}; it is called by the first part of the file's "
-                f"name. Take the correction back: segstudy review undo {one.dataset}/{name}"
-            )
-        if file_checksum(one.label) != one.last["new_file"]:
-            raise InputError(
-                f"{one.label}: it was changed after it was accepted (its checksum is another than its record has); "
-                f"accept it again: segstudy review accept {name} --why TEXT"
+                f"name. Take the correction back: segstudy review undo {one.dataset}/{name} --study STUDY"
             )
     return [
         replace(
@@ -238,8 +238,9 @@ def refuse_other(case: Case, old_voxels: str, where: Path | str) -> None:
     if case.corrected_from and old_voxels != case.corrected_from:
         raise InputError(
             f"{case.label}: it corrects another label than case {case.case} has now ({where}: voxels {old_voxels[:12]}, "
-            f"in the record {case.corrected_from[:12]}). Look at the new label, then accept the correction again "
-            f"(segstudy review accept {case.case} --why TEXT) or take it back (segstudy review undo {case.case})"
+            f"in the record {case.corrected_from[:12]}). Take it back (segstudy review undo {case.case} --study STUDY) and look at "
+            "the new label; where the correction holds for it too, run the study to download, and accept it from "
+            f"{ASIDE}/ (segstudy review accept {case.case} FILE --study STUDY --why TEXT)"
         )
 
 
@@ -258,11 +259,16 @@ def entry(action: str, who: str | None, why: str, **more: Any) -> dict[str, Any]
     """Return a new entry of a record: now, by `who` or by who is logged in."""
     if not why.strip():
         raise InputError("--why: empty; say in a sentence what was wrong, or that nothing was")
-    when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"action": action, "who": who or _user(), "when": when, "why": why.strip(), **more}
+    return {"action": action, "who": who or user(), "when": now(), "why": why.strip(), **more}
 
 
-def _user() -> str:
+def now() -> str:
+    """Return the time as records have it, in UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def user() -> str:
+    """Return the login name; InputError where the system does not tell."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -69,4 +69,6 @@ def config_of(options: Namespace) -> dict[str, Any]:
 
 def results_folder(config: Mapping[str, Any], name: str) -> Path:
     """Return the folder of the results of the study called `name`."""
-    return Path(str(config["results"])) / name
+    from segstudy.jobs.options import results_root
+
+    return Path(results_root(config)) / name

@@ -201,7 +201,7 @@ def test_the_methods_text_says_what_was_reviewed_and_which_labels_count():
     )
     ranks = pd.DataFrame({"moved": [0, 0]})
     counted = {"d": ("delivered", "few were reviewed")}
-    told = " ".join(accounting.sentences(changed, found, ranks, counted))
+    told = " ".join(accounting.sentences(changed, found, ranks, counted, 0.05))
     assert (
         "Of 10 labels of d, 1 was reviewed by hand and 1 corrected: s in 1 case (10.0% of its voxels)."
         in told

@@ -6,15 +6,16 @@ from pathlib import Path
 import pandas as pd
 
 from segstudy.cases import read_cases, read_splits, repaired_labels, tested, uncorrected_labels
+from segstudy.correction_records import CORRECTED, DELIVERED
 from segstudy.files import write_table
 from segstudy.metrics.folders import label_files
 from segstudy.metrics.pairs import Pair, measure_pairs
 from segstudy.metrics.table import COLUMNS, check_ranges
 from segstudy.study import MeasureSettings
 
-MODELS = (NOW, BEFORE) = ("now", "before")
+NOW, BEFORE = "now", "before"
 """By which models: those of the run, or those of the last run before the first correction."""
-LABELS = (DELIVERED, CORRECTED) = ("delivered", "corrected")
+LABELS = (DELIVERED, CORRECTED)
 """Under which labels: as delivered, repaired where the study repairs, or as corrected."""
 
 

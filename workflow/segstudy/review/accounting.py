@@ -7,7 +7,7 @@ import pandas as pd
 
 from segstudy.correction_records import CONTROL, CORRECTED, DELIVERED, QUEUE, Correction
 from segstudy.review.fault_rate import Stratum, fault_rate
-from segstudy.words import count
+from segstudy.words import confidence, count
 
 ROW = ["dataset", "model", "fold", "seed", "case", "structure", "metric"]
 """Columns that name a measurement."""
@@ -271,6 +271,7 @@ def sentences(
     found: pd.DataFrame,
     ranks: pd.DataFrame,
     headlines: Mapping[str, tuple[str, str]],
+    alpha: float,
 ) -> list[str]:
     """Return what the methods text says of corrections, a sentence each.
 
@@ -280,6 +281,8 @@ def sentences(
         As `changes`, `faults` and `rank_changes` return them.
     headlines
         Dataset -> under which labels the study's own results are measured, and why.
+    alpha
+        One minus the level of the intervals.
     """
     told = []
     for dataset, own in changed.groupby("dataset", sort=False):
@@ -310,7 +313,7 @@ def sentences(
         else "No place in a ranking hangs on which of the two is taken."
     )
     for row in found[found["stratum"] == "all"].itertuples():
-        interval = f"between {row.low:.1%} and {row.high:.1%} (95 % exact intervals by strata)"
+        interval = f"between {row.low:.1%} and {row.high:.1%} ({confidence(alpha)} exact intervals by strata)"
         if pd.isna(row.rate):
             told.append(
                 f"Of the {row.n_cases} labels of {row.dataset}, {interval} are faulty; since not all that were picked, or no random sample "

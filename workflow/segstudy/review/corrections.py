@@ -3,7 +3,7 @@
 import csv
 import shutil
 import tempfile
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from segstudy import correction_records as records
 from segstudy.errors import InputError
+from segstudy.review.queue_command import add_study
 
 if TYPE_CHECKING:
     from segstudy.cases import Case
@@ -37,7 +38,7 @@ def add_corrections_parsers(subparsers: Any) -> None:
         metavar="FILE",
         help="the corrected label, in any format that is read; left out: the one that lies in the study's corrections",
     )
-    _add_study(step)
+    add_study(step)
     step.add_argument("--why", required=True, metavar="TEXT", help="what was wrong, in a sentence")
     step.add_argument("--who", metavar="NAME", help="who corrected it; left out: the login name")
     step.add_argument(
@@ -58,7 +59,7 @@ def add_corrections_parsers(subparsers: Any) -> None:
         "record says who took it back, when and why.",
     )
     step.add_argument("case", metavar="CASE", help="its name in the results, or DATASET/CASE")
-    _add_study(step)
+    add_study(step)
     step.add_argument("--why", default="taken back", metavar="TEXT", help="in a sentence")
     step.add_argument("--who", metavar="NAME", help="left out: the login name")
 
@@ -68,24 +69,8 @@ def add_corrections_parsers(subparsers: Any) -> None:
         description="The corrections that hold, which of them the results do not have yet, and what a run would do "
         "(segstudy preview).",
     )
-    _add_study(step)
+    add_study(step)
     step.add_argument("--json", action="store_true", help="every job, with reasons and estimates")
-
-
-def _add_study(step: ArgumentParser) -> None:
-    step.add_argument(
-        "--study",
-        required=True,
-        metavar="STUDY",
-        help="a name in config/studies, or a study file",
-    )
-    step.add_argument(
-        "--config",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="as for snakemake, e.g. results=DIR, path=DIR",
-    )
 
 
 STEPS = ("accept", "undo", "preview")
@@ -222,7 +207,7 @@ def _unchanged(
     ):
         raise InputError(
             f"{own.folder}/{dataset}: case {case.case} has a corrected label; take it back first: segstudy review undo "
-            f"{case.case}"
+            f"{case.case} --study {options.study}"
         )
     old = label_checksum(read_label(own.uncorrected(dataset, case)))
     return records.entry(records.UNCHANGED, options.who, options.why, old_voxels=old, **more)
@@ -258,24 +243,24 @@ def _corrected(
     if not (old.array != new.array).any():
         raise InputError(
             f"{file}: every voxel is as in {old_file}; where the label is right, put that on record: "
-            f"segstudy review accept {case.case} --unchanged --why TEXT"
+            f"segstudy review accept {case.case} --unchanged --study {options.study} --why TEXT"
         )
-    kept = _place(own.folder / dataset, case.case, file, label)
-    return records.entry(
+    # Before any file is moved, since who and why may be missing.
+    entry = records.entry(
         records.CORRECTED,
         options.who,
         options.why,
-        file=kept.name,
         old_voxels=label_checksum(old),
         old_file=file_checksum(old_file),
         new_voxels=label_checksum(new),
-        new_file=file_checksum(kept),
         corrects="repaired" if settings.repair is not None else "delivered",
         changed=changed,
         changed_voxels=int((old.array != new.array).sum()),
         **({"notes": notes} if notes else {}),
         **more,
     )
+    kept = _place(own.folder / dataset, case.case, file, label)
+    return {**entry, "file": kept.name, "new_file": file_checksum(kept)}
 
 
 def _examined(case: "Case", file: Path, settings: "Dataset") -> tuple[Any, Any, list[str]]:
@@ -283,11 +268,14 @@ def _examined(case: "Case", file: Path, settings: "Dataset") -> tuple[Any, Any, 
     from segstudy import start
     from segstudy.images.files import read_label
 
-    asked = replace(
-        case, label=file, delivered_label=case.delivered_label or case.label, reference_label=None
-    )
     # The audit of the run compares with the label of its own data; here the old one is read anew.
-    asked = replace(asked, corrected_from="")
+    asked = replace(
+        case,
+        label=file,
+        delivered_label=case.delivered_label or case.label,
+        reference_label=None,
+        corrected_from="",
+    )
     with tempfile.TemporaryDirectory() as folder:
         path, notes = start.audited_label(asked, settings, Path(folder))
         return read_label(path), path, notes
@@ -322,7 +310,7 @@ def _place(folder: Path, case: str, file: Path, label: Any) -> Path:
 
 def _queue(paths: "ResultPaths", dataset: str) -> dict[str, str]:
     """Return why each case of a dataset is up for review, by case, as the queue says; nothing where there is none."""
-    table = Path(f"{paths.root}/review/queue.csv")
+    table = Path(f"{paths.review}/queue.csv")
     if not table.is_file():
         return {}
     with table.open(encoding="utf-8", newline="") as file:
@@ -339,11 +327,12 @@ def _undo(options: Namespace) -> None:
     last = records.read_record(record)[-1]
     if last["action"] == records.TAKEN_BACK:
         raise InputError(f"{record}: taken back already, by {last['who']} ({last['when']})")
+    entry = records.entry(records.TAKEN_BACK, options.who, options.why)
     aside = [
         records.put_aside(label) for label in records.label_files(own.folder, dataset).get(case, [])
     ]
-    more = {"file": f"{records.ASIDE}/{aside[0].name}"} if aside else {}
-    entry = records.entry(records.TAKEN_BACK, options.who, options.why, **more)
+    if aside:
+        entry["file"] = f"{records.ASIDE}/{aside[0].name}"
     records.append(own.folder, dataset, case, entry)
     what = "the delivered label holds again" if aside else "the case counts as not reviewed"
     print(f"{dataset}/{case}: {what}; on record in {record}")

@@ -52,11 +52,10 @@ class Rate:
 
 def clopper_pearson(successes: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
     """Compute the exact interval of a proportion (Clopper and Pearson 1934): 0 of 20 leaves 0 to 16.8 %."""
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    low = float(beta.ppf(alpha / 2, successes, n - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - alpha / 2, successes + 1, n - successes)) if successes < n else 1.0
-    return low, high
+    low, high = binomtest(successes, n).proportion_ci(1 - alpha, method="exact")
+    return float(low), float(high)
 
 
 def fault_rate(strata: Sequence[Stratum], alpha: float = 0.05) -> Rate:

@@ -1,8 +1,6 @@
 """A case opened in an editor: what is put there, what is left out, and the record of it."""
 
 import csv
-import datetime
-import getpass
 import io
 import shlex
 import subprocess
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segstudy import correction_records
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import make_folder, write_text
@@ -94,7 +93,7 @@ def open_case(
         Starts a command; None: as a process of its own, which this one does not wait for.
     """
     chosen, program = editor.choose(wanted)
-    folder = Path(f"{held_out.paths.root}/review/editing/{one.dataset}/{one.case.case}").resolve()
+    folder = Path(f"{held_out.paths.review}/editing/{one.dataset}/{one.case.case}").resolve()
     make_folder(folder)
     task, goes_on = prepare(held_out, one, folder, shows_consensus, fresh)
     words = editor.command(chosen, program, task, folder)
@@ -157,7 +156,7 @@ def _channels(held_out: HeldOut, one: Judged, folder: Path) -> list[Path]:
 
 def place(held_out: HeldOut, one: Judged, label: Image) -> tuple[int, int, int]:
     """Return where to look: the place in the queue, else the middle of the label, else that of the image."""
-    table = Path(f"{held_out.paths.root}/review/queue.csv")
+    table = Path(f"{held_out.paths.review}/queue.csv")
     if table.is_file():
         with table.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -179,12 +178,12 @@ def put_on_record(folder: Path, rows: Sequence[Sequence[str]]) -> None:
         Dataset, case, `opened` or `page`, editor, whether it was started, and whether the consensus was `shown` or `hidden`.
     """
     path = folder / RECORD
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    by = (correction_records.now(), correction_records.user())
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     if not path.is_file():
         writer.writerow(COLUMNS)
-    writer.writerows((now, getpass.getuser(), *row) for row in rows)
+    writer.writerows((*by, *row) for row in rows)
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     write_text(path, before + text.getvalue())
 

@@ -151,7 +151,7 @@ def _row(held_out: HeldOut, entry: Entry) -> str:
     name, asked = html.escape(entry.judged.name), html.escape(command(held_out, entry))
     return (
         f'<tr id="{html.escape(_file(entry))}"><td>{entry.order}</td>'
-        f"<td><b>{name}</b><br>{html.escape(suspicion.structure.replace('+', ', '))}: {FINDINGS[suspicion.finding]}<br>{told}"
+        f"<td><b>{name}</b><br>{html.escape(', '.join(suspicion.structures))}: {FINDINGS[suspicion.finding]}<br>{told}"
         f"<br>voxel {voxel}, slice {suspicion.voxel[2]}"
         f'<br><button data-command="{asked}">copy command</button> <code>{asked}</code></td>'
         f'<td><img loading="lazy" src="{PICTURES}/{html.escape(_file(entry))}.png" '

@@ -14,9 +14,6 @@ import numpy as np
 from segstudy.quality.shape import MAD_TO_SD, deviations, feature_of, fit_ranges
 from segstudy.review.scores import CaseScores, StructureScores, Voxel
 
-QUEUE, CONTROL = "queue", "control"
-SHARE = 0.2
-"""Share of the judged cases that the queue picks, where no length is asked for."""
 MOST = 20.0
 """Robust SDs above which a score counts as this."""
 CLEAR = 3.0
@@ -53,8 +50,8 @@ class Suspicion:
         Robust SDs, those of the audit added; what cases are ranked by.
     finding
         One of `FINDINGS`.
-    structure
-        The structure that stands out most; several joined by `+` where the finding is theirs together.
+    structures
+        The structure that stands out most; several where the finding is theirs together, the worst first.
     reason
         In a sentence.
     voxel
@@ -65,10 +62,15 @@ class Suspicion:
 
     score: float
     finding: str
-    structure: str
+    structures: tuple[str, ...]
     reason: str
     voxel: Voxel
     by_structure: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def structure(self) -> str:
+        """Return the structures as tables have them, joined by `+`."""
+        return "+".join(self.structures)
 
 
 @dataclass(frozen=True)
@@ -222,9 +224,7 @@ def _judge(case: CaseScores, usual: _Usual, audited: Sequence[tuple[str, str]]) 
             finding = "out_of_range"
             worst = next((name for name in named if name in totals), worst)
             structures = [worst]
-    return Suspicion(
-        score, finding, "+".join(structures), words, _place(case, worst, finding), totals
-    )
+    return Suspicion(score, finding, tuple(structures), words, _place(case, worst, finding), totals)
 
 
 def _judge_structure(one: StructureScores, usual: Mapping[str, Scale], ranges: Mapping) -> _Judged:

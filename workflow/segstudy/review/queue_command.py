@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from segstudy.correction_records import QUEUE
 from segstudy.review.editor import EDITORS
 
 STEPS = ("queue", "open")
@@ -18,7 +19,7 @@ def add_queue_parsers(steps: Any) -> None:
         description="Rank cases by how far their labels lie from what models say that have not seen them, and write "
         "review/queue.csv, scores.csv and queue.html into the study's results. Nothing is trained or predicted.",
     )
-    _add_study(step)
+    add_study(step)
     step.add_argument(
         "--length", type=int, metavar="N", help="cases to review (default: a fifth of those judged)"
     )
@@ -43,7 +44,7 @@ def add_queue_parsers(steps: Any) -> None:
         "as they are. No prediction is shown, since correcting a tested label towards a model favours that model.",
     )
     step.add_argument("case", metavar="CASE", help="its name in the results, or DATASET/CASE")
-    _add_study(step)
+    add_study(step)
     step.add_argument("--with", dest="editor", choices=EDITORS, help="this editor, and no other")
     step.add_argument(
         "--show-consensus",
@@ -55,7 +56,8 @@ def add_queue_parsers(steps: Any) -> None:
     )
 
 
-def _add_study(step: ArgumentParser) -> None:
+def add_study(step: ArgumentParser) -> None:
+    """Add the options that name a study to a step."""
     step.add_argument(
         "--study", required=True, metavar="STUDY", help="a name in config/studies, or a study file"
     )
@@ -99,8 +101,8 @@ def _queue(options: Namespace) -> None:
         )
     shown = options.show_consensus
     predicted = held_out(options)
-    entries = build(predicted, Asked(options.length, options.control, options.seed, shown))
-    folder = Path(f"{predicted.paths.root}/review")
+    entries = build(predicted, Asked(options.length, options.control, options.seed))
+    folder = Path(predicted.paths.review)
     make_folder(folder)
     write_tables(folder, entries)
     if shown:
@@ -110,7 +112,7 @@ def _queue(options: Namespace) -> None:
         )
     write_page(folder, predicted, entries, shown)
     print(f"{count(len(entries), 'case')} judged; up for review, most suspicious first:")
-    for one in [entry for entry in entries if entry.picked_by == "queue"][:10]:
+    for one in [entry for entry in entries if entry.picked_by == QUEUE][:10]:
         print(f"  {one.judged.name}: {one.suspicion.reason}")
     print(f"{folder / 'queue.html'} has {sum(bool(one.order) for one in entries)}, with pictures")
 

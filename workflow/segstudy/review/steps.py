@@ -74,7 +74,7 @@ def _labels(options: Namespace) -> None:
     reviewed = correction_records.find(options.corrections, options.dataset)
     verdicts = {}
     for table in sorted(options.labels.glob("*/verdicts.csv")) if options.labels else ():
-        verdicts |= dict(_read(table)[["case", "verdict"]].itertuples(index=False))
+        verdicts |= dict(_read(table, text=True)[["case", "verdict"]].itertuples(index=False))
     table = chain(options.dataset, read_cases(options.cases), options.labels, reviewed, verdicts)
     write_table(options.output, table)
 
@@ -133,7 +133,7 @@ def _account(options: Namespace) -> None:
     changed = accounting.changes(sizes, reviewed)
     ranks = accounting.rank_changes(both(options.ranking))
     found = accounting.faults(names, reviewed, queue, settings["alpha"])
-    told = accounting.sentences(changed, found, ranks, headlines)
+    told = accounting.sentences(changed, found, ranks, headlines, settings["alpha"])
     tables = {
         "means": accounting.side_by_side(both(options.summary)),
         "comparisons": accounting.tests_side_by_side(both(options.tests)),
@@ -176,12 +176,19 @@ def _measures(path: Path) -> "pd.DataFrame":
     return table.assign(value=table["value"].astype(float))
 
 
+_NAMES = ("dataset", "dataset_b", "model", "model_a", "model_b", "structure", "metric", "case")
+"""Columns of names, which are text whatever they look like."""
+
+
 def _read(path: Path, *, text: bool = False) -> "pd.DataFrame":
     import pandas as pd
 
     try:
         if not text:
-            return pd.read_csv(path)
+            # A case or a model may be called `001` or `NA`: only an empty field is undefined.
+            return pd.read_csv(
+                path, dtype=dict.fromkeys(_NAMES, str), keep_default_na=False, na_values=[""]
+            )
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         return table.replace({"value": {"": "nan"}}) if "value" in table else table
     except FileNotFoundError:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from segstudy.correction_records import CONTROL, QUEUE
 from segstudy.errors import InputError
 from segstudy.files import write_table
-from segstudy.images.checksum import image_checksum
-from segstudy.images.files import Image, read_label
+from segstudy.images.checksum import label_checksum
+from segstudy.images.files import read_label
 from segstudy.log import progress
 from segstudy.review import queue
 from segstudy.review.held_out import HeldOut, Judged
@@ -53,14 +54,11 @@ class Asked:
         Cases drawn at random among the others.
     seed
         Of the draw.
-    shows_consensus
-        Whether pictures have the consensus in them.
     """
 
     length: int | None = None
     control: int = 0
     seed: int = 0
-    shows_consensus: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,15 +105,18 @@ def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
     cases = held_out.judged()
     if asked.length is not None and not 1 <= asked.length <= len(cases):
         raise InputError(f"--length {asked.length}: expected 1 to {len(cases)}, the cases judged")
+    length = -(-len(cases) // 5) if asked.length is None else asked.length
+    if asked.control > len(cases) - length:
+        raise InputError(
+            f"--control {asked.control}: {len(cases) - length} cases are left beside the queue's {length}; ask for fewer, or a shorter "
+            "--length"
+        )
     scores, told = {}, {}
     for one in progress(cases, "cases judged"):
         label, votes = held_out.read(one)
         scores[one.name] = score_case(label, votes, list(_structures(held_out, one)))
         stored = read_label(one.case.label)
-        told[one.name] = (
-            image_checksum(Image(stored.array.astype(np.uint16), stored.affine)),
-            stored.affine,
-        )
+        told[one.name] = (label_checksum(stored), stored.affine)
     found: dict[str, queue.Suspicion] = {}
     notes: dict[str, list[str]] = {}
     for dataset in dict.fromkeys(one.dataset for one in cases):
@@ -126,12 +127,7 @@ def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
             notes[name] = [*(text for _, text in named.get(case, ())), *problems.get(case, ())]
         found |= queue.rank(own, {f"{dataset}/{case}": what for case, what in named.items()})
     ranked = sorted(found, key=lambda name: (-found[name].score, name))
-    length = -(-len(cases) // 5) if asked.length is None else asked.length
     picked, rest = ranked[:length], ranked[length:]
-    if asked.control > len(rest):
-        raise InputError(
-            f"--control {asked.control}: {len(rest)} cases are left beside the queue's {length}; ask for fewer, or a shorter --length"
-        )
     controls = queue.draw_controls(rest, asked.control, asked.seed)
     order = queue.review_order(picked, controls, asked.seed)
     by_name = {one.name: one for one in cases}
@@ -141,7 +137,7 @@ def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
             scores[name],
             found[name],
             rank,
-            queue.QUEUE if name in picked else queue.CONTROL if name in controls else "",
+            QUEUE if name in picked else CONTROL if name in controls else "",
             order.index(name) + 1 if name in order else 0,
             "; ".join(notes[name]),
             *told[name],
@@ -207,7 +203,7 @@ def queue_row(entry: Entry) -> dict[str, object]:
     """Return the row of a case in `queue.csv`."""
     judged, suspicion = entry.judged, entry.suspicion
     point = entry.affine[:3, :3] @ suspicion.voxel + entry.affine[:3, 3]
-    worst = entry.scores.structures[suspicion.structure.split("+")[0]]
+    worst = entry.scores.structures[suspicion.structures[0]]
     return {
         "rank": entry.rank,
         "picked_by": entry.picked_by,
