@@ -40,7 +40,8 @@ KINDS = ("wide", "missing", "extra", "swapped", "shifted", "neighbour")
 FAULTY = 0.1
 """Share of the cases that get a fault."""
 REPETITIONS = {"hippocampus": 2, "phantom": 3}
-STEPS = {"hippocampus": 240, "phantom": 160}
+STEPS = {"hippocampus": 240, "phantom": 640}
+"""Of each network: enough that it knows most structures, the thorax' small ones too."""
 PATIENTS = 100
 SEED = 25
 
@@ -349,14 +350,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         for name in cohorts:
-            cases, found = cohort(folder / name / "images", name, options.quick), []
+            cases, found = (
+                cohort(folder / name / f"{'quick-' * options.quick}images", name, options.quick),
+                [],
+            )
             for number in range(1 if options.quick else REPETITIONS[name]):
-                own = folder / name / f"repetition-{number}"
+                steps = 1 if options.quick else STEPS[name]
+                # Runs of other lengths share nothing.
+                own = folder / name / f"{'quick-' * options.quick}{steps}-steps-{number}"
                 own.mkdir(parents=True, exist_ok=True)
                 repetition = plant(own, name, cases, number)
                 if not (own / "splits.tsv").exists():
                     quality.write_training_data(own, name, repetition.cases)
-                quality.train(own, name, 1 if options.quick else STEPS[name])
+                quality.train(own, name, steps)
                 predict(repetition, name)
                 found.append(queues(repetition, name, cleanlab))
             reached.append(report(name, found))

@@ -77,6 +77,34 @@ def test_the_same_difference_counts_less_where_models_disagree(cohort):
     )
 
 
+def test_a_structure_that_models_do_not_know_does_not_drown_one_that_they_do(cohort):
+    """Where no model finds the aorta, a label that touches what they take for it by chance is no fault."""
+    unknown = {
+        name: dataclasses.replace(
+            one,
+            structures={
+                **one.structures,
+                "aorta": dataclasses.replace(
+                    one.structures["aorta"],
+                    dice=0.0,
+                    boundary_mm=math.nan,
+                    p95_mm=math.nan,
+                    models_dice=math.nan,
+                    missing_share=0.0,
+                    extra_share=1.0,
+                    # In each third case a few voxels are there.
+                    apart_share=1.0 if int(name[1:]) % 3 == 0 else 0.0,
+                ),
+            },
+        )
+        for name, one in {**cohort, "p05": judged(5, PLANTED["missing_part"](truth(5)))}.items()
+    }
+    found = rank(unknown)
+    first, second = list(found)[:2]
+    assert (first, found[first].finding) == ("p05", "missing_part"), found[first].reason
+    assert found[first].score > 1.5 * found[second].score
+
+
 def test_an_easy_structure_does_not_drown_a_hard_one(cohort):
     """A loss of 0.05 counts in a structure whose Dice varies by 0.005, and one of 0.05 in a rough one does not."""
 

@@ -10,7 +10,7 @@ from segstudy.files import make_folder, write_text, writing
 from segstudy.images.files import Image, read_image
 from segstudy.images.geometry import to_ras
 from segstudy.review.held_out import HeldOut
-from segstudy.review.queue import FINDINGS
+from segstudy.review.queue import FINDINGS, KNOWN_DICE, usual_dice
 from segstudy.review.scores import consensus
 from segstudy.review.study_queue import FEWEST, Entry
 
@@ -175,11 +175,18 @@ def _words(held_out: HeldOut, entries: Sequence[Entry], shown: bool) -> dict[str
             "Several seeds, or models, help."
         )
     for dataset in dict.fromkeys(one.judged.dataset for one in entries):
-        cases = sum(one.judged.dataset == dataset for one in entries)
-        if cases < FEWEST:
+        own = [one.scores for one in entries if one.judged.dataset == dataset]
+        if len(own) < FEWEST:
             notes.append(
-                f"{dataset} has {cases} cases: too few to say what is usual, so that the order tells little."
+                f"{dataset} has {len(own)} cases: too few to say what is usual, so that the order tells little."
             )
+        for name in own[0].structures:
+            usual = usual_dice(own, name)
+            if usual < KNOWN_DICE:
+                notes.append(
+                    f"Models hardly know {name} of {dataset} (median Dice of label and consensus {usual:.2f}): what they "
+                    "say of it counts less, and its labels are judged by how their volume and extent lie in the cohort."
+                )
     if held_out.outside:
         notes.append(
             f"What {', '.join(held_out.outside)} learnt from is not known here: if it was these labels, it agrees with their faults."

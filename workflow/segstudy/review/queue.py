@@ -20,6 +20,8 @@ CLEAR = 3.0
 """Robust SDs from which a score is a reason."""
 AUDITED = 3.0
 """Robust SDs that a finding of the audit adds."""
+KNOWN_DICE = 0.5
+"""Median Dice of a structure's labels to the consensus from which models know it; below, what they say of it counts less, in proportion."""
 CLEAR_GAIN = 0.15
 """Dice that other names, or another place, gain at least where this is the reason."""
 SHAPES = ("volume_ml", "surface_to_volume_per_mm", "extent_x_mm", "extent_y_mm", "extent_z_mm")
@@ -160,8 +162,16 @@ class _Usual:
 
     structures: Mapping[str, Mapping[str, Scale]]
     shapes: Mapping[str, Mapping]
+    known: Mapping[str, float]
     swap: Scale
     shift: Scale
+
+
+def usual_dice(cases: Iterable[CaseScores], structure: str) -> float:
+    """Return the median Dice of a structure's labels to the consensus; 1 where no case has it in either."""
+    there = [case.structures[structure].dice for case in cases]
+    there = [dice for dice in there if not math.isnan(dice)]
+    return float(np.median(there)) if there else 1.0
 
 
 def _usual(cases: Iterable[CaseScores]) -> _Usual:
@@ -180,6 +190,7 @@ def _usual(cases: Iterable[CaseScores]) -> _Usual:
     return _Usual(
         structures,
         shapes,
+        {name: min(1.0, usual_dice(cases, name) / KNOWN_DICE) for name in structures},
         scale([case.swap_gain for case in cases], 0.03),
         scale([case.shift_gain for case in cases], 0.03),
     )
@@ -206,7 +217,7 @@ def _together(scores: Iterable[float]) -> float:
 
 def _judge(case: CaseScores, usual: _Usual, audited: Sequence[tuple[str, str]]) -> Suspicion:
     judged = {
-        name: _judge_structure(one, usual.structures[name], usual.shapes[name])
+        name: _judge_structure(one, usual.structures[name], usual.shapes[name], usual.known[name])
         for name, one in case.structures.items()
     }
     totals = {name: one.total for name, one in judged.items()}
@@ -227,9 +238,13 @@ def _judge(case: CaseScores, usual: _Usual, audited: Sequence[tuple[str, str]]) 
     return Suspicion(score, finding, tuple(structures), words, _place(case, worst, finding), totals)
 
 
-def _judge_structure(one: StructureScores, usual: Mapping[str, Scale], ranges: Mapping) -> _Judged:
+def _judge_structure(
+    one: StructureScores, usual: Mapping[str, Scale], ranges: Mapping, known: float
+) -> _Judged:
+    """Judge one structure. known: 0 to 1, how far models know it; where they do not, the cohort's shapes are left."""
     scores = {
-        name: (
+        name: known
+        * (
             usual[name].apart(take(one))
             if name in ("boundary", "volume")
             else usual[name].above(take(one))
@@ -242,7 +257,7 @@ def _judge_structure(one: StructureScores, usual: Mapping[str, Scale], ranges: M
         own = deviations(one.label_shape, ranges)
         # A large patient is large in the consensus too, and no fault.
         agreed = deviations(one.consensus_shape, ranges) if one.consensus_shape else {}
-        shape = max(((own[key] - agreed.get(key, 0.0), key) for key in own), default=shape)
+        shape = max(((own[key] - known * agreed.get(key, 0.0), key) for key in own), default=shape)
         shape = (min(max(shape[0], 0.0), MOST), shape[1])
     models = 1 - one.models_dice if not math.isnan(one.models_dice) else math.nan
     return _Judged(scores, shape, 1 + usual["models"].above(models) / CLEAR)
