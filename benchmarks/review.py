@@ -40,7 +40,7 @@ KINDS = ("wide", "missing", "extra", "swapped", "shifted", "neighbour")
 FAULTY = 0.1
 """Share of the cases that get a fault."""
 REPETITIONS = {"hippocampus": 2, "phantom": 3}
-STEPS = {"hippocampus": 240, "phantom": 640}
+STEPS = {"hippocampus": 240, "phantom": 480}
 """Of each network: enough that it knows most structures, the thorax' small ones too."""
 PATIENTS = 100
 SEED = 25
