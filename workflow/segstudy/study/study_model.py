@@ -155,7 +155,8 @@ class TrainedModel(StudyModel):
     train_on_all: bool = Field(
         False,
         description="after the cross-validation train once more a seed on every case but those that are only for testing, for use "
-        "outside the study: `train/MODEL/all/`. Nothing in the study is predicted by these weights",
+        "outside the study: `train/MODEL/all/`. No validation is held out, but for `stop_when_flat`. Nothing in the study is predicted by "
+        "these weights",
     )
 
     grid_search: dict[str, tuple[Any, ...]] = Field(
