@@ -225,6 +225,10 @@ def test_files_of_others_are_told_from_those_of_an_earlier_run(tmp_path):
     again.refuse_others_tables(["summary.csv", "quality.csv"])
     with pytest.raises(InputError, match="and 1 more"):
         again.refuse_others_files({"a": theirs})
+    # Of other weights, perhaps: metrics would read probabilities beside labels that are not theirs.
+    assert again.left_over() == ["a.nii.gz"]
+    (tmp_path / "a.nii.gz").unlink()
+    assert again.left_over() == []
 
 
 def test_an_image_is_not_overwritten_by_its_own_map(here, capsys):

@@ -155,6 +155,15 @@ class Record:
             and all((self.folder / name).is_file() for name in entry.sha256)
         )
 
+    def left_over(self) -> list[str]:
+        """List the files that earlier runs wrote of images whose prediction is another one now."""
+        return sorted(
+            name
+            for case, names in self._written.items()
+            for name in names - self.entries[case].sha256.keys()
+            if (self.folder / name).is_file()
+        )
+
     def write_summary(self) -> None:
         """Write the volumes of all images whose files are there, `summary.csv`: a row a structure of an image; likewise `quality.csv`."""
         with self._lock:

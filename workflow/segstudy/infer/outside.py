@@ -152,6 +152,14 @@ def predict_images(
             other[0],
             outputs.SUMMARY,
         )
+    left_over = record.left_over()
+    if left_over:
+        log.warning(
+            "%s: left of earlier predictions, and not of the present ones: %s (%d in all); remove them",
+            output,
+            left_over[0],
+            len(left_over),
+        )
 
 
 def _names(name: str, trained: "Trained | Ensemble | Sampled", files: Files) -> list[str]:
