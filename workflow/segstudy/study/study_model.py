@@ -1,7 +1,7 @@
 """Settings that all models of a study have, whoever trains them."""
 
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -164,6 +164,16 @@ class TrainedModel(StudyModel):
         description="settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is replaced by one for "
         "each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
     )
+
+    @model_validator(mode="after")
+    def _trains_on_all(self) -> Self:
+        """Refuse a training on every case that may see some of them only."""
+        if self.train_on_all and self.training_subset:
+            raise ValueError(
+                f"train_on_all: training_subset has it trained on {self.training_subset.subjects} subjects, and not on every case; "
+                "leave one of the two out"
+            )
+        return self
 
     @field_validator("grid_search")
     @classmethod
