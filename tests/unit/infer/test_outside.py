@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from segstudy.cli import main
+from segstudy.errors import InputError
 from segstudy.images.checksum import image_checksum
 from segstudy.images.files import read_image, read_label, write_label
 from segstudy.infer import batch, image, outputs
@@ -198,6 +199,45 @@ def test_files_of_others_are_not_overwritten(here, capsys, read, name):
     # What stands there and is not in the way is left as it is.
     assert main(["infer", *ALL, "--probabilities", "scans/a.nii.gz"]) == 0
     assert Path("out", name).read_bytes() == b"an expert's"
+
+
+def test_files_of_others_are_told_from_those_of_an_earlier_run(tmp_path):
+    first = outputs.Entry("a", "k", "w", {"a.nii.gz": "0"}, {"liver": 1}, {"liver": 1}, 1.0)
+    judged = replace(first, sha256={"a.seg.nrrd": "0"}, quality=[{"structure": "liver"}])
+    (tmp_path / "entropy").mkdir()
+    ours = ["a.nii.gz", "a.seg.nrrd", "quality.csv", "summary.csv"]
+    theirs = ["a.npz", "entropy/a.nii.gz"]
+    for name in (*ours, *theirs):
+        (tmp_path / name).touch()
+    outputs.Record(tmp_path).add(first)
+    for name in ("a.seg.nrrd", *theirs):
+        with pytest.raises(InputError, match=f"{name}: is there, and not of segstudy's"):
+            outputs.Record(tmp_path).refuse_others_files({"a": ["a.nii.gz", name]})
+    with pytest.raises(InputError, match="quality.csv: is there"):
+        outputs.Record(tmp_path).refuse_others_tables(["summary.csv", "quality.csv"])
+    # To and fro: what either run left is known, and what a kill left, whose names are not told.
+    record = outputs.Record(tmp_path)
+    record.begin("a")
+    outputs.Record(tmp_path).refuse_others_files({"a": theirs})
+    record.add(judged)
+    again = outputs.Record(tmp_path)
+    again.refuse_others_files({"a": ["a.nii.gz", "a.seg.nrrd"]})
+    again.refuse_others_tables(["summary.csv", "quality.csv"])
+    with pytest.raises(InputError, match="and 1 more"):
+        again.refuse_others_files({"a": theirs})
+    # Of other weights, perhaps: metrics would read probabilities beside labels that are not theirs.
+    assert again.left_over() == ["a.nii.gz"]
+    (tmp_path / "a.nii.gz").unlink()
+    assert again.left_over() == []
+
+
+def test_an_image_is_not_overwritten_by_its_own_map(here, capsys):
+    Path("out/entropy").mkdir(parents=True)
+    scan = Path("out/entropy/a.nii.gz")
+    shutil.copy("scans/a.nii.gz", scan)
+    assert main(["infer", *ALL, "--uncertainty", str(scan)]) == 1
+    assert f"{scan}: is there, and not of segstudy's" in capsys.readouterr().err
+    assert scan.read_bytes() == Path("scans/a.nii.gz").read_bytes()
 
 
 def test_an_image_that_another_ones_label_would_overwrite_is_told(here, capsys):

@@ -158,3 +158,10 @@ def test_a_training_on_all_cases_is_one_more_a_seed_of_the_models_that_ask_for_i
     assert targets.trainings_on_all(asking, paths) == found
     assert targets.trainings_on_all(asking, paths, ["flat"]) == []
     assert targets.trainings(asking, paths)[-2:] == found
+
+
+def test_a_training_on_all_cases_is_not_one_on_some():
+    content = tiny_study("table.tsv")
+    content["models"]["deep"] |= {"train_on_all": True, "training_subset": {"subjects": 2}}
+    with pytest.raises(ValueError, match="training_subset has it trained on 2 subjects, and not"):
+        Study.model_validate({"name": "tiny", **content})

@@ -23,6 +23,7 @@ from segstudy.networks.weights import Trained, save_weights, write_content
 from segstudy.study import (
     AttentionUnetModel,
     EnetModel,
+    NnunetModel,
     PluginModel,
     SwinUnetrModel,
     UnetModel,
@@ -544,3 +545,17 @@ def test_what_torch_cannot_export_is_told(folder, monkeypatch):
     ):
         onnx_export.export({"m": trained}, folder / "onnx", {})
     assert not (folder / "onnx").exists()
+
+
+def test_the_json_of_an_onnx_file_tells_what_is_done_around_the_network(folder):
+    ours = write(folder / "w.pt")
+    body = replace(ours, plan=ours.plan | {"crop": "body", "margin_mm": 12.0})
+    told = " ".join(onnx_export.description("m", body, {})["preprocessing"]["steps"])
+    assert "parts above -500 HU" in told and "widened by 12 mm" in told
+
+    plan = {"spacing_mm": [2.0, 1.0, 1.0], "mirroring_axes": [0, 2], "configuration": "3d_fullres"}
+    for settings, mirrored in (({}, ["z", "x"]), ({"infer": {"mirroring": False}}, [])):
+        model = NnunetModel(network="nnunet", **settings)
+        nnunet = onnx_export.description("m", replace(ours, model=model, plan=plan), {})
+        assert nnunet["windows"]["mirror_axes"] == mirrored
+        assert "as nnU-Net does" in nnunet["postprocessing"]["resampling"]

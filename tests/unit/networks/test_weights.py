@@ -106,6 +106,13 @@ def test_weights_of_the_version_before_are_read(tmp_path):
         (lambda c: c["plan"].pop("spacing_mm"), "plan is missing or damaged"),
         (lambda c: c.update(structures="left"), "structures is missing or damaged"),
         (lambda c: c.update(structures=["left", "left"]), "structures: left stands there twice"),
+        (lambda c: c.update(structures=["left", "\x1b[2J"]), "structures is missing or damaged"),
+        (lambda c: c.update(left_right_pairs=[["left", "left"]]), "left_right_pairs is .* damaged"),
+        (lambda c: c["provenance"].update(images={"d/a": ["x"]}), "provenance is .* damaged"),
+        (
+            lambda c: c["provenance"].update(initial_weights={"images": {"x": 3}}),
+            "provenance is missing or damaged",
+        ),
         (lambda c: c.update(left_right_pairs=[["left", "top"]]), "top is none of the structures"),
         (lambda c: c["plan"].update(crop="head"), "plan.crop: head; expected one of body"),
         (

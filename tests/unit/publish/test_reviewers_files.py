@@ -226,6 +226,12 @@ def test_a_card_tells_what_was_fine_tuned_from_what_and_which_weights_have_no_re
     assert "1 layer (initial) kept their weights" in training
     assert "| Layer-wise learning rates | initial × 0.1 |" in training
     assert "These weights have no held-out result of their own" in text
+    assert "held out to tell when to stop" not in text
+    content["models"]["enet"] |= {"stop_when_flat": 5, "validation_fraction": 0.2}
+    early = Results(type(plain.study).model_validate(content), plain.root)
+    assert "held out to tell when to stop (20 % of the subjects for" in model_cards.card(
+        early, "enet"
+    )
     assert "fine-tuned" in front(text)["tags"]
     assert "fine-tuned from weights" in model_cards.bundle(tuned, "enet")["description"]
     other = model_cards.card(plain, "enet")

@@ -172,3 +172,16 @@ def test_refused_where_a_fold_has_no_subject_to_spare(cohort, tmp_path, capsys):
     (cohort.folder / "splits.tsv").write_text("\n".join(kept) + "\n")
     assert main(cohort.words(tmp_path / "out", MODEL)) == 1
     assert "fold 0 has no subject to spare for validation" in capsys.readouterr().err
+
+
+def test_a_training_on_every_case_holds_out_what_ends_it_and_nothing_else(cohort, tmp_path):
+    def known(model):
+        words = cohort.words(tmp_path / "out", model | {"epochs": 1})
+        words[words.index("--fold") + 1] = "all"
+        assert main(words) == 0
+        return torch.load(tmp_path / "out" / "weights.pt", weights_only=True)["provenance"]
+
+    without = {key: value for key, value in MODEL.items() if key != "stop_when_flat"}
+    every, early = known(without), known(MODEL)
+    assert every["validation"] == [] and early["validation"]
+    assert sorted(every["training"]) == sorted([*early["training"], *early["validation"]])

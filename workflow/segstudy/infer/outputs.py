@@ -68,6 +68,8 @@ class Record:
         self.folder = folder
         self.entries: dict[str, Entry] = {}
         self._begun: set[str] = set()
+        self._written: dict[str, set[str]] = {}
+        self._has_judged = False
         self._lock = threading.Lock()
         self._cut_off = False
         self._read()
@@ -79,9 +81,15 @@ class Record:
         for line in text.split("\n"):  # and not at U+2028, which a name may hold
             found = _of_line(line, str(self._file))
             if isinstance(found, Entry):
-                self.entries[found.case] = found
+                self._take(found)
             elif found is not None:
                 self._begun.add(found)
+
+    def _take(self, entry: Entry) -> None:
+        self.entries[entry.case] = entry
+        self._begun.discard(entry.case)
+        self._written.setdefault(entry.case, set()).update(entry.sha256)
+        self._has_judged |= bool(entry.quality)
 
     @property
     def _file(self) -> Path:
@@ -95,9 +103,9 @@ class Record:
         found = [
             self.folder / name
             for case, names in files.items()
-            if case not in self.entries and case not in self._begun
+            if case not in self._begun
             for name in names
-            if (self.folder / name).exists()
+            if name not in self._written.get(case, ()) and (self.folder / name).exists()
         ]
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -112,8 +120,9 @@ class Record:
 
     def refuse_others_tables(self, names: Iterable[str]) -> None:
         """Raise InputError where a table that will be written is there, and no record tells that it is of a prediction."""
-        for name in names if not self.entries else ():
-            if (self.folder / name).exists():
+        for name in names:
+            ours = self._has_judged if name == QUALITY else bool(self.entries)
+            if not ours and (self.folder / name).exists():
                 raise InputError(
                     f"{self.folder / name}: is there, and not of segstudy's, as far as is recorded; it would be overwritten: choose "
                     "another --output, or move it"
@@ -128,7 +137,7 @@ class Record:
         """Note that an image is finished; several writers may do so at a time."""
         self._append(json.dumps(asdict(entry), sort_keys=True, ensure_ascii=False))
         with self._lock:
-            self.entries[entry.case] = entry
+            self._take(entry)
 
     def _append(self, line: str) -> None:
         with self._lock:
@@ -144,6 +153,15 @@ class Record:
             for entry in self.entries.values()
             if entry.weights != weights
             and all((self.folder / name).is_file() for name in entry.sha256)
+        )
+
+    def left_over(self) -> list[str]:
+        """List the files that earlier runs wrote of images whose prediction is another one now."""
+        return sorted(
+            name
+            for case, names in self._written.items()
+            for name in names - self.entries[case].sha256.keys()
+            if (self.folder / name).is_file()
         )
 
     def write_summary(self) -> None:

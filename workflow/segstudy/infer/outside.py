@@ -104,12 +104,7 @@ def predict_images(
     record.refuse_others_tables((outputs.SUMMARY, *([outputs.QUALITY] if files.quality else [])))
     key = _settings_key(trained, structures, choices, files)
     left = {name: paths for name, paths in images.items() if not _there(record, key, name, paths)}
-    record.refuse_others_files(
-        {
-            name: [f"{name}{written.suffix}", *([f"{name}.npz"] if files.probabilities else [])]
-            for name in left
-        }
-    )
+    record.refuse_others_files({name: _names(name, trained, files) for name in left})
     if len(left) < len(images):
         log.info("%d of %d images are predicted already", len(images) - len(left), len(images))
 
@@ -157,6 +152,25 @@ def predict_images(
             other[0],
             outputs.SUMMARY,
         )
+    left_over = record.left_over()
+    if left_over:
+        log.warning(
+            "%s: left of earlier predictions, and not of the present ones: %s (%d in all); remove them",
+            output,
+            left_over[0],
+            len(left_over),
+        )
+
+
+def _names(name: str, trained: "Trained | Ensemble | Sampled", files: Files) -> list[str]:
+    """List the files of an image that are written into the folder."""
+    mapped = getattr(trained, "maps", False)
+    maps = importlib.import_module("segstudy.infer.quality").MAPS if mapped else ()
+    return [
+        f"{name}{LABEL_FORMATS[files.form].suffix}",
+        *([f"{name}.npz"] if files.probabilities else []),
+        *(f"{kind}/{name}.nii.gz" for kind in maps),
+    ]
 
 
 def _write_maps(name: str, spread: "Spread", output: Path) -> dict[str, Path]:

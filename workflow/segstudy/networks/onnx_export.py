@@ -23,6 +23,7 @@ import torch
 from segstudy import __version__
 from segstudy.errors import InputError
 from segstudy.files import check_folder_name, make_folder, read_json, write_json, writing
+from segstudy.images.crop import BODY_ABOVE_HU
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import SIGMA
 
@@ -140,13 +141,15 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
         if nnunet
         else [
             "turn the axes so that they point to the right, to the front and to the head (RAS)",
-            f"crop: {plan['crop']}, with a margin of {plan['margin_mm']:g} mm (none: the whole image)",
+            _crop(plan),
             "clip CT values to -1024..3071 HU"
             if plan["normalise"] == "ct"
             else "keep a zero background at 0",
             f"resample to voxels of {' x '.join(f'{size:g}' for size in plan['spacing_mm'])} mm by cubic splines, between grids "
-            "that share their outer edges, after a Gaussian along axes that get coarser; along an axis more than "
-            f"{plan['anisotropy_threshold']:g} times coarser than the next one, by the nearest slice",
+            "that share their outer edges (along each axis length / voxel size voxels, rounded, 1 or more), after a Gaussian along "
+            "axes that get coarser (from n to m voxels: SD of sqrt((n / m)^2 - 1) / 2.355 voxels); along an axis more than "
+            f"{plan['anisotropy_threshold']:g} times coarser than the next one, by the nearest slice; clip to each channel's range "
+            "before",
             "for each channel: clip to low..high, subtract mean, divide by sd (`preprocessing.intensities`)"
             if plan["normalise"] == "ct"
             else "for each channel: subtract its mean, divide by its standard deviation, over the voxels that are not background, "
@@ -155,6 +158,9 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
     )
     planes = list(getattr(model, "planes", ()))
     infer = model.infer
+    mirrored = list(getattr(infer, "mirror_axes", ()))
+    if nnunet and infer.mirroring:
+        mirrored = [axes[axis] for axis in plan["mirroring_axes"] or ()]
     return {
         "format": FORMAT,
         "segstudy": __version__,
@@ -179,16 +185,30 @@ def description(name: str, trained: Trained, colours: Mapping[str, Any]) -> dict
             "patch_size": list(trained.patch_size),
             "overlap": infer.overlap,
             "gaussian_sigma_of_patch": SIGMA,
-            "mirror_axes": list(getattr(infer, "mirror_axes", ())),
+            "mirror_axes": mirrored,
             "padding": 0,
         },
         "postprocessing": {
-            "resampling": "probabilities to the image's own grid by cubic convolution, then the highest",
+            "resampling": "logits to the image's own grid as nnU-Net does, by `preprocessing.configuration`, then the highest"
+            if nnunet
+            else "probabilities to the image's own grid by cubic convolution, then the highest; outside the crop all is background",
             "keep_largest_component": infer.keep_largest_component,
         },
         "left_right_pairs": [list(pair) for pair in trained.left_right_pairs],
         "colours": {key: list(value) for key, value in colours.items()},
     }
+
+
+def _crop(plan: Mapping[str, Any]) -> str:
+    """Return in words what an image is cropped to."""
+    kinds = {
+        "none": "crop: none, the whole image",
+        "nonzero": "crop: nonzero, to the box of the voxels that are not 0 in some channel",
+        "body": f"crop: body, to the box of the connected parts above {BODY_ABOVE_HU} HU, without thin ones such as a table",
+    }
+    return (
+        f"{kinds[plan['crop']]}; widened by {plan['margin_mm']:g} mm on each side, within the image"
+    )
 
 
 def _library(name: str):

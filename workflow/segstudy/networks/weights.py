@@ -227,18 +227,27 @@ def _numbers(values: Any, kinds: type | UnionType = int | float) -> bool:
     )
 
 
+def _named_images(known: Mapping[str, Any]) -> bool:
+    """Tell whether the images of weights, or of those that they started from, are names and checksums."""
+    images = known.get("images") or {}
+    return isinstance(images, dict) and _texts([*images, *images.values()])
+
+
 _PARTS = {
-    "structures": lambda names: bool(names) and _texts(names),
+    # Shown in terminals, which none of them may command.
+    "structures": lambda names: bool(names) and _texts(names) and "".join(names).isprintable(),
     "channels": lambda names: bool(names) and _texts(names),
     "plan": lambda plan: _numbers(plan.get("spacing_mm")) and len(plan["spacing_mm"]) in (2, 3),
     "patch_size": lambda sizes: len(sizes) in (2, 3) and _numbers(sizes, int),
     "provenance": lambda known: (
         all(_texts(known.get(key) or ()) for key in ("training", "validation", "images"))
-        and isinstance(known.get("images") or {}, dict)
         and isinstance(known.get("initial_weights") or {}, dict)
-        and isinstance((known.get("initial_weights") or {}).get("images") or {}, dict)
+        and _named_images(known)
+        and _named_images(known.get("initial_weights") or {})
     ),
-    "left_right_pairs": lambda pairs: all(len(pair) == 2 and _texts(pair) for pair in pairs),
+    "left_right_pairs": lambda pairs: all(
+        len(pair) == 2 and _texts(pair) and pair[0] != pair[1] for pair in pairs
+    ),
     "state": lambda state: _texts(state),
 }
 """Whether what stands at a key is of the right shape."""

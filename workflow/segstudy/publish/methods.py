@@ -4,7 +4,7 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -195,9 +195,24 @@ def _training(results: Results) -> str:
     if shipped:
         text.append(
             f"For use outside this study, {listing(shipped)} {'was' if len(shipped) == 1 else 'were'} trained once more on every "
-            "case but those that were only for testing. These weights were not evaluated: the results are those of the folds'."
+            f"case but those that were only for testing{but_for_stopping(look, models)}. These weights were not evaluated: the results are "
+            "those of the folds'."
         )
     return " ".join(text)
+
+
+def but_for_stopping(look: Look, models: Mapping[str, StudyModel]) -> str:
+    """Say of which models a training on every case held out some of them, since it ends by their validation; nothing of others."""
+    early = {
+        name: model
+        for name, model in models.items()
+        if getattr(model, "train_on_all", False) and getattr(model, "stop_when_flat", None)
+    }
+    told = [
+        f"{100 * model.validation_fraction:g} % of the subjects for {look.model(name)}"
+        for name, model in early.items()
+    ]
+    return f" and those held out to tell when to stop ({listing(told)})" if told else ""
 
 
 def fine_tuned(name: str, model: Model | NnunetModel, runs: list[dict]) -> str:

@@ -15,7 +15,7 @@ from segstudy.files import write_json, write_text
 from segstudy.metric import Metric
 from segstudy.publish import checklists, provenance
 from segstudy.publish.facts import FACTS, apart
-from segstudy.publish.methods import fine_tuned
+from segstudy.publish.methods import but_for_stopping, fine_tuned
 from segstudy.publish.redaction import redacted, yaml_text
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, markdown, plain
@@ -205,8 +205,8 @@ def _shipped(results: Results, name: str) -> str:
     among = "the fixed split" if study.splits.folds == 1 else "the folds"
     return (
         f"For use outside the study it was trained once more with each seed ({count(len(model.seeds), 'set')} of weights), on every "
-        "case but those that were only for testing. These weights have no held-out result of their own: all figures here are of the "
-        f"weights of {among}."
+        f"case but those that were only for testing{but_for_stopping(results.look, {name: model})}. These weights "
+        f"have no held-out result of their own: all figures here are of the weights of {among}."
     )
 
 

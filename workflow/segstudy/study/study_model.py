@@ -1,7 +1,7 @@
 """Settings that all models of a study have, whoever trains them."""
 
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -155,7 +155,8 @@ class TrainedModel(StudyModel):
     train_on_all: bool = Field(
         False,
         description="after the cross-validation train once more a seed on every case but those that are only for testing, for use "
-        "outside the study: `train/MODEL/all/`. Nothing in the study is predicted by these weights",
+        "outside the study: `train/MODEL/all/`. No validation is held out, but for `stop_when_flat`. Nothing in the study is predicted by "
+        "these weights",
     )
 
     grid_search: dict[str, tuple[Any, ...]] = Field(
@@ -163,6 +164,16 @@ class TrainedModel(StudyModel):
         description="settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is replaced by one for "
         "each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
     )
+
+    @model_validator(mode="after")
+    def _trains_on_all(self) -> Self:
+        """Refuse a training on every case that may see some of them only."""
+        if self.train_on_all and self.training_subset:
+            raise ValueError(
+                f"train_on_all: training_subset has it trained on {self.training_subset.subjects} subjects, and not on every case; "
+                "leave one of the two out"
+            )
+        return self
 
     @field_validator("grid_search")
     @classmethod

@@ -190,7 +190,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     splits = trained(
         read_splits(options.splits),
         options.fold,
-        model.validation_fraction,
+        _held_out(model, options.fold),
         options.seed,
         model.training_subset and model.training_subset.draw,
         model.train_on,
@@ -227,6 +227,14 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         attempt=options.attempt,
     )
     fit(resolved, source, run, initial)
+
+
+def _held_out(model, fold: int | str) -> float:
+    """Return the fraction of the subjects held out: of a training on every case none, but for what ends it early."""
+    from segstudy.cases import ALL
+
+    early = getattr(model, "stop_when_flat", None)
+    return 0.0 if fold == ALL and not early else model.validation_fraction
 
 
 def _checksums(options: argparse.Namespace) -> dict[str, str]:
@@ -294,7 +302,7 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
     splits = trained(
         read_splits(options.splits),
         options.fold,
-        model.validation_fraction,
+        _held_out(model, options.fold),
         options.seed,
         model.training_subset and model.training_subset.draw,
         model.train_on,
