@@ -70,6 +70,7 @@ class Record:
         self._begun: set[str] = set()
         self._lock = threading.Lock()
         self._cut_off = False
+        self._judged = False
         self._read()
 
     def _read(self) -> None:
@@ -80,6 +81,7 @@ class Record:
             found = _of_line(line, str(self._file))
             if isinstance(found, Entry):
                 self.entries[found.case] = found
+                self._judged |= bool(found.quality)
             elif found is not None:
                 self._begun.add(found)
 
@@ -172,6 +174,8 @@ class Record:
         ]
         if judged:
             write_table(self.folder / QUALITY, pd.DataFrame(judged))
+        elif self._judged:  # earlier predictions, which are replaced
+            (self.folder / QUALITY).unlink(missing_ok=True)
 
     def _unchanged(self, entry: Entry) -> bool:
         try:

@@ -104,9 +104,16 @@ def predict_images(
     record.refuse_others_tables((outputs.SUMMARY, *([outputs.QUALITY] if files.quality else [])))
     key = _settings_key(trained, structures, choices, files)
     left = {name: paths for name, paths in images.items() if not _there(record, key, name, paths)}
+    maps = ()
+    if getattr(trained, "maps", False):
+        maps = importlib.import_module("segstudy.infer.quality").MAPS
     record.refuse_others_files(
         {
-            name: [f"{name}{written.suffix}", *([f"{name}.npz"] if files.probabilities else [])]
+            name: [
+                f"{name}{written.suffix}",
+                *([f"{name}.npz"] if files.probabilities else []),
+                *(f"{kind}/{name}.nii.gz" for kind in maps),
+            ]
             for name in left
         }
     )
