@@ -1,14 +1,21 @@
 """The cases that weights have seen, known by the checksums of their images: none of them may be tested."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from segstudy.cases import Case
+from segstudy.cases import ALL, Case
 from segstudy.errors import InputError
 
 
 def checksums(dataset: str, cases: Iterable[Case]) -> dict[str, str]:
     """Return `dataset/case` -> the checksum of its image, as far as that is known."""
     return {f"{dataset}/{case.case}": case.checksum for case in cases if case.checksum}
+
+
+def of_several_folds(provenances: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether networks together have seen more cases than those of one fold: of several folds, or trained on all cases."""
+    folds = {str(one.get("fold")) for one in provenances}
+    return len(folds) > 1 or str(ALL) in folds
 
 
 def refuse_seen(seen: Mapping[str, str], tested: Mapping[str, str], where: str) -> None:

@@ -157,6 +157,50 @@ def test_a_bundle_brings_its_calibration(tmp_path, seeds, scan, oblique, capsys)
     assert not (tmp_path / "plain" / "quality.csv").exists()
 
 
+def test_tables_of_earlier_predictions_do_not_outlive_them(tmp_path, seeds, scan):
+    """Predicted anew without --quality, a scan has no row, and a table without rows is none."""
+    assert run("--weights", *seeds, "--output", tmp_path / "out", "--quality", scan) == 0
+    assert (tmp_path / "out" / "quality.csv").is_file()
+    assert run("--weights", seeds[1], "--output", tmp_path / "out", scan) == 0
+    assert not (tmp_path / "out" / "quality.csv").exists()
+
+
+def test_maps_of_others_are_not_overwritten(tmp_path, seeds, scan, capsys):
+    own = tmp_path / "out" / "entropy" / "scan.nii.gz"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert run("--weights", *seeds, "--output", tmp_path / "out", "--uncertainty", scan) == 1
+    assert "entropy/scan.nii.gz: is there" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+
+
+def test_what_a_calibration_cannot_tell_is_told(tmp_path, seeds, scan, oblique, caplog):
+    """A structure without intervals of its own; networks of several folds, whose intervals are approximate."""
+    calibration = calibration_of(oblique)
+    structures = dict(calibration.structures)
+    structures["core"] = replace(structures["core"], dice=None)
+    write_json(tmp_path / "unet.json", to_record(replace(calibration, structures=structures)))
+    other = load_weights(seeds[1])
+    save_weights(seeds[1], replace(other, provenance=other.provenance | {"fold": "all"}))
+    assert run("--weights", *seeds, "--output", tmp_path / "out", "--calibration",
+               tmp_path / "unet.json", scan) == 0  # fmt: skip
+    assert "no Dice is predicted of core" in caplog.text
+    assert "intervals are approximate: these networks have seen more cases" in caplog.text
+    assert [row["dice"] != "" for row in rows_of(tmp_path / "out")] == [True, False]
+
+
+def test_a_job_that_is_killed_at_its_end_keeps_its_maps(tmp_path):
+    """Maps are copied, so that they are there when they are gathered again."""
+    label = tmp_path / "case.nii.gz"
+    (tmp_path / "entropy").mkdir()
+    (tmp_path / "entropy" / "case.nii.gz").write_text("map")
+    write_json(tmp_path / "case.nii.gz.json", {"shell": 1.0})
+    for attempt in ("killed", "again"):
+        (tmp_path / attempt).mkdir()
+        quality.gather_spread({"case": label}, "mirrored", tmp_path / attempt)
+        assert (tmp_path / attempt / "entropy" / "case.nii.gz").read_text() == "map"
+
+
 def test_without_calibration_no_flag_is_given(tmp_path, seeds, scan):
     assert run("--weights", *seeds, "--output", tmp_path / "out", "--quality", scan) == 0
     assert {row["flagged"] for row in rows_of(tmp_path / "out")} == {""}

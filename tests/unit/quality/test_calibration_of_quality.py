@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,39 @@ def test_few_subjects_do_not_make_for_more_flags():
     assert np.mean(flagged) < 0.08
 
 
+@pytest.mark.parametrize("number", [19, 20])
+def test_flags_just_above_nineteen_subjects(number):
+    """A part of them is below nineteen, and its limits are measured in the same unit."""
+    flagged, ranges = [], fitted(9).structures
+    for seed in range(6):
+        calibration = calibrate("unet", "", ranges, scans(number, seed=seed))
+        assert calibration.limit is not None
+        flagged += [
+            judge(scan.structures, calibration, "")[0].flagged
+            for scan in scans(60, seed=100 + seed)
+        ]
+    assert np.mean(flagged) < 0.1
+
+
+def test_scans_that_lack_a_structure_make_no_flags_of_others():
+    """One in ten lacks one, and is flagged for that; of the others still one in twenty is."""
+    usual = scans(100)
+    lacking = {**usual[0].structures, "spleen": Described(math.nan, {"volume_ml": 0.0})}
+    some = [replace(one, structures=lacking) if n % 10 == 0 else one for n, one in enumerate(usual)]
+    calibration = calibrate("unet", "", fitted(9).structures, some)
+    assert judge(lacking, calibration, "")[0].reason.startswith("spleen: no voxel")
+    new = scans(400, seed=5)
+    flagged = np.mean([judge(one.structures, calibration, "")[0].flagged for one in new])
+    assert flagged < 0.1
+
+
+def test_of_no_label_nothing_is_known():
+    """Neither what all labels have, so that nothing is missing."""
+    calibration = calibrate("unet", "seeds", training_ranges(dict.fromkeys(NAMES, ())), [])
+    none = {name: Described(math.nan, {"volume_ml": 0.0}) for name in NAMES}
+    assert not judge(none, calibration, "seeds")[0].flagged
+
+
 def test_real_dice_and_volume_lie_in_nine_of_ten_intervals():
     """Of the scans that are not flagged, averaged over several calibrations."""
     inside = {"dice": [], "volume": []}
@@ -150,6 +184,18 @@ def test_the_record_holds_all(tmp_path):
     assert from_record(record, "quality.json") == calibration
     again = judge(predicted(), from_record(record, "quality.json"), "seeds")
     assert again == judge(predicted(), calibration, "seeds")
+
+
+@pytest.mark.parametrize("key", ["fold", "residuals", "weights", "folds", "fit"])
+def test_a_damaged_calibration_is_refused(key):
+    record = json.loads(json.dumps(to_record(fitted())))
+    dice = record["structures"]["liver"]["dice"]
+    if key == "fit":
+        dice[key]["scores"] = dice[key]["scores"][1:]
+    else:
+        dice[key] = dice[key][1:]
+    with pytest.raises(InputError, match=r"unet\.json: damaged"):
+        from_record(record, "unet.json")
 
 
 @pytest.mark.parametrize("spoiled", [{}, {"format": "segstudy quality 1"}, {"format": "other"}])

@@ -15,8 +15,15 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import write_label, write_nifti
 from segstudy.images.overlap import dice
-from segstudy.quality.calibration import from_record
-from segstudy.statistics.quality import Predictions, estimate
+from segstudy.quality.calibration import Described, HeldOut, from_record, training_ranges
+from segstudy.quality.risk import aurc
+from segstudy.statistics.quality import (
+    Predictions,
+    Scans,
+    _judged_by_others,
+    _summary_rows,
+    estimate,
+)
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 CASES, FOLDS = 24, 2
@@ -185,9 +192,69 @@ def test_a_model_without_predictions_is_told(study, caplog):
     models = {"pair": (0, 1), "gone": (0,)}
     some = replace(predictions, models=models)
     told = estimate(some, pd.DataFrame(rows))
-    assert "gone: of 24 scans a prediction is missing" in caplog.text
+    assert "gone: of 24 scans the prediction or its Dice is missing" in caplog.text
     assert told.summary.set_index("model")["n_scans"].to_dict() == {"pair": 24, "gone": 0}
     assert told.calibrations["gone"].reason.startswith("0 subjects")
+
+
+def test_cases_are_called_as_they_are_called(study, tmp_path):
+    """001 is no number, and NA is no gap: all 24 scans count."""
+    folder, predictions, rows = study
+    names = {f"c{number}": f"{number:03d}" for number in range(CASES)} | {"c3": "NA"}
+    for case in predictions.cases["site"]:
+        for file in folder.rglob(f"infer/**/{case.case}.nii.gz"):
+            copy = tmp_path / file.relative_to(folder).with_name(f"{names[case.case]}.nii.gz")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(file)
+    cases = [replace(one, case=names[one.case]) for one in predictions.cases["site"]]
+    write_cases(tmp_path / "cases.tsv", cases, ["ct"])
+    splits = [replace(one, case=names[one.case]) for one in predictions.splits]
+    write_splits(tmp_path / "splits.tsv", splits)
+    table = pd.DataFrame(rows)
+    table.assign(case=table["case"].map(names)).to_csv(tmp_path / "metrics.csv", index=False)
+    settings = {
+        "predictions": str(tmp_path / "infer/{model}/fold-{fold}/seed-{seed}/{dataset}"),
+        "splits": str(tmp_path / "splits.tsv"),
+        "models": {"pair": [0, 1]},
+        "datasets": {"site": {"cases": str(tmp_path / "cases.tsv"), "structures": {"cube": 1}}},
+    }
+    arguments = ["--metrics", str(tmp_path / "metrics.csv"), "--quality", json.dumps(settings)]
+    assert cli.main(["statistics", *arguments, "--output", str(tmp_path / "quality")]) == 0
+    with (tmp_path / "quality" / "cases.csv").open(encoding="utf-8") as file:
+        assert {row["case"] for row in csv.DictReader(file)} == set(names.values())
+
+
+def test_datasets_may_list_their_structures_in_another_order(study):
+    """The summary of each has the order of trust of its own structure."""
+    _, predictions, _ = study
+    made = []
+    for number, case in enumerate(predictions.cases["site"]):
+        fold = number % FOLDS
+        agreement = {"cube": 0.9 - 0.01 * number, "ball": 0.5 + 0.01 * number}
+        told = {name: Described(agreement[name], {"volume_ml": 1.0}) for name in ("ball", "cube")}
+        dice = {name: value - 0.1 for name, value in agreement.items()}
+        made.append((HeldOut(case.case, case.case, told, dice, dict.fromkeys(told, 1.0)), fold))
+    found = Scans("seeds", [one for one, _ in made], [("other", fold) for _, fold in made])
+    ranges = training_ranges({name: [{"volume_ml": 1.0}] * 20 for name in ("cube", "ball")})
+    judged = _judged_by_others("pair", found, ranges, "")
+    for row in _summary_rows("pair", "other", found, judged, ["cube", "ball"]):
+        risk = [1 - one.dice[row["structure"]] for one, _ in made]
+        # Agreement orders as Dice does: no order is better.
+        assert row["aurc_agreement"] == pytest.approx(row["aurc_best"])
+        assert row["aurc_best"] == pytest.approx(aurc(risk, [-one for one in risk]))
+
+
+def test_a_study_that_asks_for_leaks_has_no_intervals(study):
+    """Its networks saw the subjects; flags stay."""
+    _, predictions, rows = study
+    split = [
+        replace(one, subject=f"s{number // 2}") for number, one in enumerate(predictions.splits)
+    ]
+    told = estimate(replace(predictions, splits=split), pd.DataFrame(rows))
+    assert "case_though_it_leaks" in told.calibrations["pair"].reason
+    assert told.cases["predicted_dice"].isna().all()
+    assert told.cases["volume_low_ml"].isna().all()
+    assert "yes" in set(told.cases["flagged"])
 
 
 def test_channels_are_read_as_the_study_has_them(study):

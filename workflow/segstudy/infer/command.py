@@ -440,6 +440,8 @@ def _several(trained, files, of_bundle: Mapping | None, options: argparse.Namesp
                 calibration.kind,
                 kind,
             )
+        for doubt in quality.doubts(calibration, several.members):
+            log.warning("%s: %s", where, doubt)
     return several, replace(files, quality=judging, calibration=calibration)
 
 

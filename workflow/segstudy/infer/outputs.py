@@ -190,6 +190,8 @@ class Record:
         ]
         if judged:
             write_table(self.folder / QUALITY, pd.DataFrame(judged))
+        elif self._has_judged:  # earlier predictions, which are replaced
+            (self.folder / QUALITY).unlink(missing_ok=True)
 
     def _unchanged(self, entry: Entry) -> bool:
         try:

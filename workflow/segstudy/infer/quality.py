@@ -1,7 +1,8 @@
 """What several predictions of an image tell of its quality: maps, agreement, and the judgement of a new scan."""
 
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from segstudy.images.files import Image, write_nifti
 from segstudy.infer import postprocess
 from segstudy.infer.postprocess import Choice
 from segstudy.infer.uncertainty import Spread
+from segstudy.networks.weights import Trained
 from segstudy.quality.agreement import dice_with_others, pairwise_dice
 from segstudy.quality.calibration import (
     Calibration,
@@ -19,9 +21,11 @@ from segstudy.quality.calibration import (
     Judgement,
     check_structures,
     from_record,
+    gaps,
     judge,
 )
 from segstudy.quality.shape import describe
+from segstudy.seen_cases import of_several_folds
 
 AGREEMENT = "agreement.json"
 MAPS = ("entropy", "mutual_information")
@@ -102,7 +106,8 @@ def gather_spread(files: Mapping[str, Path], kind: str, folder: Path) -> None:
             written = file.parent / name / file.name
             if written.exists():
                 (folder / name).mkdir(exist_ok=True)
-                written.rename(folder / name / f"{case}.nii.gz")
+                # Not moved: a job that is killed here goes on from them.
+                shutil.copyfile(written, folder / name / f"{case}.nii.gz")
     cases = {case: read_json(_agreement_file(file)) for case, file in files.items()}
     write_json(folder / AGREEMENT, {"of": KIND.get(kind, kind), "cases": cases})
 
@@ -129,6 +134,18 @@ def calibration_of(record: Mapping[str, Any], structures: Sequence[str], where: 
     calibration = from_record(record, where)
     check_structures(calibration, structures, where)
     return calibration
+
+
+def doubts(calibration: Calibration, members: Iterable[Trained]) -> list[str]:
+    """Say what a calibration cannot tell of these networks' predictions, or approximately."""
+    if calibration.reason:
+        return []
+    told = gaps(calibration)
+    if of_several_folds(one.provenance for one in members):
+        told.append(
+            "intervals are approximate: these networks have seen more cases than each of the calibration's"
+        )
+    return told
 
 
 def rows(

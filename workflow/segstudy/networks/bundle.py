@@ -30,6 +30,7 @@ from segstudy.networks.weights import (
     trained_from,
     write_content,
 )
+from segstudy.seen_cases import of_several_folds
 
 FORMAT = "segstudy bundle 1"
 KEPT = ("fold", "seed", "steps", "training", "validation", "images", "versions")
@@ -361,7 +362,12 @@ def written_card(
         *(
             [
                 f"Its estimates of quality (`segstudy infer --quality`) are calibrated on {calibration['subjects']} held-out subjects, "
-                "and hold for new subjects of the same population."
+                "and hold for new subjects of the same population"
+                + (
+                    "; approximately, since these networks together have seen more cases than each of the calibration's."
+                    if of_several_folds(one["provenance"] for one in members.values())
+                    else "."
+                )
             ]
             if calibration
             else []

@@ -127,7 +127,7 @@ class Calibration:
         Structure -> its calibration.
     limit
         Distance beyond which a scan is flagged, in limits of its features; None where subjects are too few for 5 % of
-        false alarms.
+        false alarms: limits are five robust SD then.
     reason
         Why there are no intervals; empty where there are.
     """
@@ -189,14 +189,19 @@ def training_ranges(
     """
     return {
         name: OfStructure(
-            all(one["volume_ml"] > 0 for one in described), shape.fit_ranges(described)
+            bool(described) and all(one["volume_ml"] > 0 for one in described),
+            shape.fit_ranges(described),
         )
         for name, described in labels.items()
     }
 
 
 def calibrate(
-    model: str, kind: str, ranges: Mapping[str, OfStructure], scans: Sequence[HeldOut]
+    model: str,
+    kind: str,
+    ranges: Mapping[str, OfStructure],
+    scans: Sequence[HeldOut],
+    withheld: str = "",
 ) -> Calibration:
     """Fit a model's calibration on its held-out scans.
 
@@ -210,24 +215,43 @@ def calibrate(
         Of `training_ranges`.
     scans
         The scans, in any order.
+    withheld
+        Why there are to be no intervals; empty where nothing speaks against them.
     """
     scans = sorted(scans, key=lambda scan: (scan.subject, scan.case))
     subjects = len({scan.subject for scan in scans})
     needed = fewest_subjects(ALPHA)
-    reason = ""
-    if not kind:
+    reason = withheld
+    if not reason and not kind:
         reason = "no agreement: one prediction a case"
-    elif subjects < needed:
+    elif not reason and subjects < needed:
         reason = f"{subjects} subjects; an interval of {1 - ALPHA:.0%} needs {needed}"
     structures = {
         name: _of_structure(name, one, scans, with_intervals=not reason)
         for name, one in ranges.items()
     }
+    limit = _limit(ranges, scans)
+    if limit is None:
+        structures = {
+            name: replace(one, limits=dict.fromkeys(one.ranges, UNCALIBRATED_LIMIT))
+            for name, one in structures.items()
+        }
+    return Calibration(model, kind, subjects, structures, limit, reason)
+
+
+def _limit(ranges: Mapping[str, OfStructure], scans: Sequence[HeldOut]) -> float | None:
+    """Return the distance that 95 % of new scans stay within, of those that have all they should; None for too few subjects.
+
+    A scan that lacks a structure is flagged whatever the limit: among many such ones, no limit would hold.
+    """
     distances = _cross_fitted_distances(ranges, scans)
-    limit = upper_quantile(distances, _weights(scans), FALSE_ALARMS) if scans else math.inf
-    return Calibration(
-        model, kind, subjects, structures, limit if math.isfinite(limit) else None, reason
-    )
+    pairs = zip(scans, distances, strict=True)
+    whole = [(scan, one) for scan, one in pairs if math.isfinite(one)]
+    if not whole:
+        return None
+    kept, within = zip(*whole, strict=True)
+    limit = upper_quantile(within, _weights(kept), FALSE_ALARMS)
+    return limit if math.isfinite(limit) else None
 
 
 def _cross_fitted_distances(
@@ -264,9 +288,10 @@ def _of_structure(
     limits = {}
     for feature in ranges:
         values = [deviations.get(feature, 0.0) for deviations in found]
-        quantile = upper_quantile(values, weights, FALSE_ALARMS)
+        # Of few subjects the largest: a unit of distance alone, which is to be the same in each part of them.
+        quantile = upper_quantile(values, weights, FALSE_ALARMS) if values else math.inf
         if not math.isfinite(quantile):
-            quantile = UNCALIBRATED_LIMIT
+            quantile = max(values, default=UNCALIBRATED_LIMIT)
         limits[feature] = max(quantile, LEAST_LIMIT)
     dice = log_volume = None
     if with_intervals:
@@ -397,6 +422,26 @@ def _reason(structure: str, feature: str, one: Described, calibration: Calibrati
     )
 
 
+def gaps(calibration: Calibration) -> list[str]:
+    """Say of which structures there are no intervals though of others there are, and why; nothing where `reason` tells."""
+    if calibration.reason:
+        return []
+    needed = fewest_subjects(ALPHA)
+    dice = [name for name, one in calibration.structures.items() if one.dice is None]
+    volume = [name for name, one in calibration.structures.items() if one.log_volume is None]
+    told = []
+    if dice:
+        told.append(
+            f"no Dice is predicted of {', '.join(dice)}: fewer than {needed} subjects had both an agreement and a Dice"
+        )
+    if volume:
+        told.append(
+            f"no interval of the volume of {', '.join(volume)}: fewer than {needed} subjects had it, or of {100 * ALPHA:.0f} % or more it "
+            "was missed, or predicted where it is not"
+        )
+    return told
+
+
 # --- as plain values ----------------------------------------------------------------------------
 
 
@@ -451,6 +496,9 @@ def _structure(record: Mapping[str, Any]) -> OfStructure:
             tuple(map(_monotone, dice["folds"])),
             *(tuple(dice[key]) for key in ("fold", "residuals", "weights")),
         )
+        sizes = {len(dice.fold), len(dice.residuals), len(dice.weights)}
+        if len(sizes) > 1 or not set(dice.fold) <= set(range(len(dice.folds))):
+            raise ValueError("folds, residuals and weights of Dice that do not go together")
     return OfStructure(
         bool(record["always"]),
         {
@@ -464,4 +512,7 @@ def _structure(record: Mapping[str, Any]) -> OfStructure:
 
 
 def _monotone(record: Mapping[str, Any]) -> Monotone:
-    return Monotone(tuple(map(float, record["scores"])), tuple(map(float, record["values"])))
+    scores, values = (tuple(map(float, record[key])) for key in ("scores", "values"))
+    if not scores or len(scores) != len(values):
+        raise ValueError("scores and values that do not go together")
+    return Monotone(scores, values)

@@ -57,7 +57,7 @@ FEATURES = {
     "at_border": Feature("share at the image's border", "", False, 0.02),
     "brightness": Feature("brightness, as a rank in the image", "", False, 0.02),
 }
-"""Names of features, units in the name; `brightness` is that of the channel where it stands furthest out."""
+"""Names of features, units in the name; `brightness` is that of the first channel."""
 
 
 def describe(label: Image, image: Image | None, classes: int) -> list[dict[str, float]]:

@@ -83,8 +83,6 @@ def run(options: argparse.Namespace) -> None:
 def _estimate_quality(options: argparse.Namespace) -> None:
     import importlib
 
-    import pandas as pd
-
     from segstudy.cases import read_cases, read_splits, repaired_labels
     from segstudy.files import write_json, write_table, writing_folder
     from segstudy.log import log
@@ -105,8 +103,7 @@ def _estimate_quality(options: argparse.Namespace) -> None:
         read_splits(settings.splits),
         {name: dataset.channels for name, dataset in settings.datasets.items()},
     )
-    measured = pd.concat([pd.read_csv(file) for file in options.metrics])
-    found = quality.estimate(predictions, measured)
+    found = quality.estimate(predictions, quality.read_measured(options.metrics))
     with writing_folder(options.output) as folder:
         write_table(folder / "cases.csv", found.cases)
         write_table(folder / "summary.csv", found.summary)

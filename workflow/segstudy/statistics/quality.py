@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segstudy.cases import Case, Split, tested
+from segstudy.cases import Case, Split, leaks_on_request, tested
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import Image, compare_grids, read_image, read_label
@@ -45,6 +45,10 @@ SUMMARY = (
     *("aurc_agreement", "aurc_with_flags", "aurc_best"),
 )
 """Columns of `summary.csv`."""
+SEEN = (
+    "networks learned from the subjects that they are tested on (`group_by: case_though_it_leaks`)"
+)
+"""Why a study with such leaks has no intervals."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,13 @@ class Estimates:
     calibrations: Mapping[str, Calibration]
 
 
+def read_measured(files: Sequence[Path]) -> pd.DataFrame:
+    """Read tables of metrics. A case may be called 001, or NA: only an empty field is undefined."""
+    names = dict.fromkeys(("dataset", "model", "case", "structure", "metric"), str)
+    read = {"dtype": names, "keep_default_na": False, "na_values": [""]}
+    return pd.concat([pd.read_csv(file, **read) for file in files])
+
+
 def estimate(predictions: Predictions, measured: pd.DataFrame) -> Estimates:
     """Estimate the quality of each held-out prediction by what other subjects' tell, and compare with the real one.
 
@@ -160,12 +171,13 @@ def estimate(predictions: Predictions, measured: pd.DataFrame) -> Estimates:
     """
     ranges = training_ranges(_label_features(predictions))
     found = held_out(predictions, measured)
+    withheld = SEEN if leaks_on_request(predictions.splits) else ""
     rows: list[dict[str, Any]] = []
     summary: list[dict[str, Any]] = []
     calibrations = {}
     for model, of_model in found.items():
-        calibrations[model] = calibrate(model, of_model.kind, ranges, of_model.scans)
-        judged = _judged_by_others(model, of_model, ranges)
+        calibrations[model] = calibrate(model, of_model.kind, ranges, of_model.scans, withheld)
+        judged = _judged_by_others(model, of_model, ranges, withheld)
         rows += _case_rows(model, of_model, judged)
         datasets = dict.fromkeys(dataset for dataset, _ in of_model.places)
         for dataset in datasets or list(predictions.structures)[:1]:
@@ -226,13 +238,19 @@ def held_out(predictions: Predictions, measured: pd.DataFrame) -> dict[str, Scan
                         )
                     )
                     found[model].places.append((dataset, fold))
-    most = max(len(one.scans) for one in found.values())
+    due = sum(
+        len(
+            tested([split for split in predictions.splits if split.fold is not None], fold, dataset)
+        )
+        for fold in predictions.folds
+        for dataset in predictions.cases
+    )
     for model, one in found.items():
-        if len(one.scans) < most:
+        if len(one.scans) < due:
             log.warning(
-                "%s: of %d scans a prediction is missing, so that nothing is told of their quality",
+                "%s: of %d scans the prediction or its Dice is missing, so that nothing is told of their quality",
                 model,
-                most - len(one.scans),
+                due - len(one.scans),
             )
     return found
 
@@ -305,7 +323,7 @@ def _ratio(reference: float, predicted: float) -> float:
 
 
 def _judged_by_others(
-    model: str, found: Scans, ranges: Mapping[str, OfStructure]
+    model: str, found: Scans, ranges: Mapping[str, OfStructure], withheld: str
 ) -> list[tuple[list[Judgement], float]]:
     """Judge each scan by the calibration of subjects of other folds of them; its distance beside it."""
     scans = found.scans
@@ -317,7 +335,11 @@ def _judged_by_others(
     judged = []
     calibrations = [
         calibrate(
-            model, found.kind, ranges, [s for s, f in zip(scans, fold, strict=True) if f != one]
+            model,
+            found.kind,
+            ranges,
+            [s for s, f in zip(scans, fold, strict=True) if f != one],
+            withheld,
         )
         for one in range(fold.max() + 1)
     ]
@@ -374,8 +396,9 @@ def _summary_rows(
     own = [number for number, (of, _) in enumerate(found.places) if of == dataset]
     scans, judged = [found.scans[number] for number in own], [judged[number] for number in own]
     rows = []
-    for number, name in enumerate(structures):
-        ones = [judgements[number] for judgements, _ in judged]
+    for name in structures:
+        # By name: datasets may list their structures in other orders.
+        ones = [one for judgements, _ in judged for one in judgements if one.structure == name]
         dice = np.array([scan.dice[name] for scan in scans])
         volume = np.array([scan.volume_ratio[name] for scan in scans])
         with np.errstate(invalid="ignore"):  # of nothing predicted there is no interval either
