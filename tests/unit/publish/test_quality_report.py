@@ -106,6 +106,7 @@ def test_the_tables_of_the_report_are_those_of_the_statistics(results):
     assert len(shown["rows"]) == len(shown["order_rows"]) == len(results.quality_summary)
     reasons = {row[-1].text for row in shown["flagged_rows"]}
     assert reasons == set(flagged["reason"])
+    assert shown["alarms"] == "About 5 % of scans like these are flagged for nothing."
     first = results.quality_summary.iloc[0]
     assert shown["order_rows"][0][2].value == first["aurc_agreement"]
     assert shown["order_rows"][0][4].value == pytest.approx(first["aurc_with_flags"] - first["aurc_agreement"])  # fmt: skip
@@ -139,6 +140,8 @@ def test_the_report_has_the_section_after_the_results(small, tmp_path):
     section = page.partition('<section id="quality"')[2].partition("</section>")[0]
     assert section.count("<figure ") == 4
     assert section.count("5 subjects; an interval of 90% needs 9") >= 2
+    assert "flagged for nothing is not known: a limit for 5 % of false alarms needs 19" in section
+    assert "beyond five robust SD" in page.partition('id="methods"')[2]
     assert "The agreement was the mean Dice" in page
     write_report(without(results), folder, tmp_path / "bare.html")
     assert 'id="quality"' not in (tmp_path / "bare.html").read_text(encoding="utf-8")

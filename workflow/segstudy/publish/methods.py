@@ -742,11 +742,13 @@ def _quality(results: Results) -> str:
         (results.look.model(name), one.reason) for name, one in calibrations.items() if one.reason
     ]
     subjects = [one.subjects for one in calibrations.values() if not one.reason]
+    few = [results.look.model(name) for name, one in calibrations.items() if one.limit is None]
     return _filled(
         "quality",
         list(kinds.items()),
         without,
         sorted({min(subjects), max(subjects)}) if subjects else [],
+        "all" if len(few) == len(calibrations) else listing(few),
     )
 
 

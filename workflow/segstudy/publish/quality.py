@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
 from segstudy.publish.words import listing
-from segstudy.quality.calibration import FALSE_ALARMS, KINDS
-from segstudy.quality.conformal import ALPHA
+from segstudy.quality.calibration import FALSE_ALARMS, KINDS, gaps
+from segstudy.quality.conformal import ALPHA, fewest_subjects
 from segstudy.words import count
 
 LEVEL = f"{1 - ALPHA:.0%}".replace("%", " %")
@@ -29,9 +29,14 @@ def shown(results: Results) -> dict:
             for name in results.look.models
             if (reason := results.calibration(name).reason)
         ],
+        "gaps": [
+            f"{results.look.model(name)}: {gap}."
+            for name in results.look.models
+            for gap in gaps(results.calibration(name))
+        ],
+        "alarms": _alarms(results),
         "agreement": _agreement(results),
         "level": LEVEL,
-        "false_alarms": f"{FALSE_ALARMS:.0%}".replace("%", " %"),
         "head": [
             *head,
             *(
@@ -69,6 +74,19 @@ def _agreement(results: Results) -> str:
         return f"Agreement is the {next(iter(kinds))}."
     told = [f"the {words}, of {listing(names)}" for words, names in kinds.items()]
     return f"Agreement is {'; '.join(told)}." if told else ""
+
+
+def _alarms(results: Results) -> str:
+    """Say how many scans are flagged for nothing: a share where subjects suffice for one."""
+    share, needed = f"{FALSE_ALARMS:.0%}".replace("%", " %"), fewest_subjects(FALSE_ALARMS)
+    look = results.look
+    few = [look.model(name) for name in look.models if results.calibration(name).limit is None]
+    if not few:
+        return f"About {share} of scans like these are flagged for nothing."
+    told = f"a limit for {share} of false alarms needs {needed} subjects with all structures: beyond five robust SD a scan is flagged"
+    if len(few) == len(look.models):
+        return f"How many scans like these are flagged for nothing is not known: {told}."
+    return f"About {share} of scans like these are flagged for nothing, but of {listing(few)} it is not known how many: {told}."
 
 
 def _lead(results: Results, scans: int, flagged) -> str:
