@@ -201,9 +201,20 @@ def faults() -> list[Fault]:
         Fault("zip, strongly encrypted", _flagged(0x40), 422, "encrypted"),
         *(
             Fault(f"zip packed by {name}", _packed(method), 422, "packed in a way")
-            for name, method in {"deflate64": 9, "bzip2": 12, "lzma": 14, "zstd": 93, "method 77": 77}.items()
+            for name, method in {
+                "deflate64": 9,
+                "bzip2": 12,
+                "lzma": 14,
+                "zstd": 93,
+                "method 77": 77,
+            }.items()
         ),
-        Fault("zip packed by bzip2, whole", zipped({"a.dcm": dicom()}, _by_bzip2), 422, "packed in a way"),
+        Fault(
+            "zip packed by bzip2, whole",
+            zipped({"a.dcm": dicom()}, _by_bzip2),
+            422,
+            "packed in a way",
+        ),
         Fault("zip of changes to files", _flagged(0x20), 422, "packed in a way"),
         Fault("zip of a later version", _later(), 422, "packed in a way"),
         Fault("zip that places its file nowhere", misplaced(), 422, "damaged"),

@@ -19,7 +19,14 @@ from typing import IO
 
 from isal import isal_zlib
 
-from segstudy.images.signatures import AFTER_VOXELS, DICOM_PLACE, GZIP, NIFTI_SIZES, is_dicom, is_nifti
+from segstudy.images.signatures import (
+    AFTER_VOXELS,
+    DICOM_PLACE,
+    GZIP,
+    NIFTI_SIZES,
+    is_dicom,
+    is_nifti,
+)
 from segstudy.serve.limits import Limits
 from segstudy.serve.problems import ProblemError
 from segstudy.unpack import MAXIMUM_RATIO, most_unpacked
