@@ -1,6 +1,5 @@
 """The queue: order, states, what a restart leaves, and what is removed."""
 
-import sqlite3
 import threading
 
 import pytest
@@ -115,16 +114,6 @@ def test_a_removal_tells_the_state_that_it_found(jobs):
     jobs.fail("b", "why")
     jobs.add("d", "m", {}, 10)
     assert [jobs.remove(name) for name in "abcd"] == ["done", "failed", "running", "waiting"]
-
-
-def test_an_answer_asks_the_queue_once(jobs, monkeypatch):
-    """Clients ask again and again: state and place come by one connection."""
-    for name in "ab":
-        jobs.add(name, "m", {}, 10)
-    opened, connect = [], sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **b: opened.append(1) or connect(*a, **b))
-    assert (jobs.find("b").state, jobs.find("b").before) == ("waiting", 1)
-    assert len(opened) == 2
 
 
 def test_two_take_no_one_twice(jobs):
