@@ -24,7 +24,7 @@ QUEUE = "The queue of the service cannot be read or written (SQLITE_IOERR)."
 
 
 def until(is_so):
-    for _ in range(6000):
+    for _ in range(60_000):
         if is_so():
             return
         time.sleep(0.01)
