@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,9 +178,8 @@ def run(options: Namespace) -> None:
     who, is_new = access.access_of(options.host, options.token_file)
     settings = worker_settings(_models(options), options.device)
     start_worker = partial(Worker, settings, options.threads)
-    made = tempfile.TemporaryDirectory(prefix="segstudy-serve-", ignore_cleanup_errors=True)
     with (
-        nullcontext(options.folder) if options.folder else made as folder,
+        _folder(options.folder) as folder,
         running(Path(folder), start_worker, limits, who) as service,
     ):
         app = importlib.import_module("segstudy.serve.app").make_app(service)
@@ -230,6 +229,13 @@ def _models(options: Namespace) -> dict[str, dict[str, Any]]:
             )
         models[name]["calibration"] = str(Path(file).absolute())
     return models
+
+
+def _folder(path: Path | None) -> AbstractContextManager[Path | str]:
+    """Return the folder of the service to be entered; a temporary one is removed at the end."""
+    if path is not None:
+        return nullcontext(path)
+    return tempfile.TemporaryDirectory(prefix="segstudy-serve-", ignore_cleanup_errors=True)
 
 
 @contextmanager

@@ -80,7 +80,10 @@ class Served:
         line = self.process.stdout.readline()
         assert line, self.log
         self.address = line.split("/  ")[0]
-        (self.worker,) = psutil.Process(self.process.pid).children()
+
+    def worker(self) -> psutil.Process:
+        (worker,) = psutil.Process(self.process.pid).children()
+        return worker
 
     @property
     def log(self) -> str:
@@ -140,7 +143,7 @@ def test_kill_9_of_the_service_in_the_middle_of_a_job(served):
     names = [served.send(scan.to_bytes()) for _ in range(2)]
     wait_for(lambda: (served.told(names[0])["progress"] or {}).get("fraction"))
     assert served.told(names[1])["state"] == "waiting"
-    worker = served.worker
+    worker = served.worker()
     served.end(signal.SIGKILL)
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     served.start()
@@ -165,8 +168,7 @@ def test_kill_9_of_the_process_that_predicts(served):
     ]  # fmt: skip
     names = [served.send(scan.to_bytes()) for scan in scans]
     wait_for(lambda: (served.told(names[0])["progress"] or {}).get("fraction"))
-    (worker,) = psutil.Process(served.process.pid).children()
-    os.kill(worker.pid, signal.SIGKILL)
+    served.worker().kill()
     killed, done = (wait_for(lambda name=name: _ended(served.told(name))) for name in names)
     assert killed["state"] == "failed"
     assert "ended on this image (signal SIGKILL)" in killed["problem"]
