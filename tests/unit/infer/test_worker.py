@@ -59,13 +59,17 @@ def test_a_weights_file_tells_its_own_checksum_and_what_it_records(tmp_path, mod
 
 
 def test_a_gpu_that_is_too_small_for_the_models_is_told(tmp_path, write_weights, monkeypatch):
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    move, gpu = torch.nn.Module.to, torch.device("cuda")
+
+    def full(network, *where, **how):
+        if where == (gpu,):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return move(network, *where, **how)
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     file = str(write_weights(tmp_path / "balls.pt"))
     with pytest.raises(InputError, match="memory is too small.*serve fewer or smaller models"):
-        worker.load(file, [], None, False, CPU)
+        worker.load(file, [], None, False, gpu)
 
 
 def test_too_little_memory_is_told_wherever_it_runs_out(tmp_path, model, scan, monkeypatch):

@@ -47,7 +47,7 @@ AFFINE[:3, :3] = [
 AFFINE[:3, 3] = (31.5, 40.25, -27.75)
 
 
-def wait_for(is_so, seconds=300):
+def wait_for(is_so, seconds=900):
     for _ in range(seconds * 50):
         if found := is_so():
             return found
@@ -224,7 +224,7 @@ def test_a_zipped_series_dropped_on_the_page(served, series, browser, tmp_path):
     pytest.importorskip("highdicom", reason="needs the extra dicom")
     folder, values = series
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(300_000)
+    context.set_default_timeout(900_000)
     page = context.new_page()
     said, asked = [], []
     page.on("pageerror", lambda error: said.append(str(error)))
