@@ -48,10 +48,10 @@ AFFINE[:3, 3] = (31.5, 40.25, -27.75)
 
 
 def wait_for(is_so, seconds=900):
-    for _ in range(seconds * 50):
+    for _ in range(seconds * 10):
         if found := is_so():
             return found
-        time.sleep(0.02)
+        time.sleep(0.1)
     raise AssertionError(is_so())
 
 
