@@ -117,6 +117,7 @@ def served(tmp_path_factory):
     served.end()
     assert "Traceback" not in served.log
     assert "Mustermann" not in served.log
+    assert "image_0000" not in served.log  # nor any place on the disk
 
 
 def ball(shape, affine, radius_mm=17.0):

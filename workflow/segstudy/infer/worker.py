@@ -102,6 +102,7 @@ def main(words: Sequence[str]) -> int:
         tell({"refused": str(error)})
         return 1
     tell({"models": {name: model.told for name, model in models.items()}})
+    log.setLevel("ERROR")  # doubts about an image name its place; clients have them as notes
     for line in sys.stdin:
         request = parse_json(line, "a request")
         answer(models[request["model"]], request, device, tell)
