@@ -61,6 +61,10 @@ def _link(entry: zipfile.ZipInfo) -> None:
     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
 
 
+def _by_bzip2(entry: zipfile.ZipInfo) -> None:
+    entry.compress_type = zipfile.ZIP_BZIP2
+
+
 def _encrypted() -> bytes:
     content = bytearray(zipped({"a.dcm": dicom()}))
     content[6] |= 1  # the flag of its file, and that in the directory
@@ -71,6 +75,38 @@ def _encrypted() -> bytes:
 def _broken() -> bytes:
     content = bytearray(zipped({"a.dcm": dicom(5000)}))
     content[60] ^= 0xFF
+    return bytes(content)
+
+
+def _packed(method: int) -> bytes:
+    """A zip that is packed in another way than its directory says, by `method`, so that reading it would be an error of its own."""
+    content = bytearray(zipped({"a.dcm": dicom(5000)}))
+    struct.pack_into("<H", content, 8, method)
+    struct.pack_into("<H", content, content.rfind(b"PK\x01\x02") + 10, method)
+    return bytes(content)
+
+
+def _flagged(flag: int) -> bytes:
+    """A zip with a flag in the directory."""
+    content = bytearray(zipped({"a.dcm": dicom()}))
+    place = content.rfind(b"PK\x01\x02") + 8
+    struct.pack_into("<H", content, place, flag)
+    return bytes(content)
+
+
+def _later() -> bytes:
+    """A zip that asks for a version of zip that there is not."""
+    content = bytearray(zipped({"a.dcm": dicom()}))
+    content[content.rfind(b"PK\x01\x02") + 6] = 99
+    return bytes(content)
+
+
+def misplaced(size: int = 200) -> bytes:
+    """A zip whose directory places its file before the beginning."""
+    content = bytearray(zipped({"a.dcm": dicom(size)}))
+    place = content.rfind(b"PK\x05\x06") + 16
+    (offset,) = struct.unpack_from("<I", content, place)
+    struct.pack_into("<I", content, place, offset + 1000)
     return bytes(content)
 
 
@@ -162,6 +198,26 @@ def faults() -> list[Fault]:
         ),
         Fault("zip within a zip", zipped({"a.zip": zipped({"a.dcm": dicom()})}), 422, "no DICOM"),
         Fault("zip, encrypted", _encrypted(), 422, "encrypted"),
+        Fault("zip, strongly encrypted", _flagged(0x40), 422, "encrypted"),
+        *(
+            Fault(f"zip packed by {name}", _packed(method), 422, "packed in a way")
+            for name, method in {
+                "deflate64": 9,
+                "bzip2": 12,
+                "lzma": 14,
+                "zstd": 93,
+                "method 77": 77,
+            }.items()
+        ),
+        Fault(
+            "zip packed by bzip2, whole",
+            zipped({"a.dcm": dicom()}, _by_bzip2),
+            422,
+            "packed in a way",
+        ),
+        Fault("zip of changes to files", _flagged(0x20), 422, "packed in a way"),
+        Fault("zip of a later version", _later(), 422, "packed in a way"),
+        Fault("zip that places its file nowhere", misplaced(), 422, "damaged"),
         Fault("zip, damaged", _broken(), 422, "damaged"),
         Fault("zip, cut off", zipped({"a.dcm": dicom()})[:-30], 422, "ends early"),
     ]

@@ -93,7 +93,6 @@ def _write(options: Namespace) -> None:
         trained_members,
         write_bundle,
     )
-    from segstudy.quality.calibration import check_structures, from_record
 
     if options.output:
         check_file_name(options.output)
@@ -108,15 +107,12 @@ def _write(options: Namespace) -> None:
     card = _text(options.card) if options.card else ""
     colours = _colours(options.colours) if options.colours else None
     record = read_json(options.calibration) if options.calibration else None
-    if record is not None:
-        calibration = from_record(record, str(options.calibration))
     content = bundle_content(
-        options.weights, options.plugin, card, colours, options.anonymous, record
+        options.weights,
+        *(options.plugin, card, colours, options.anonymous),
+        *(record, options.calibration),
     )
     bundle = bundle_of(content, "the bundle")
-    if record is not None:
-        structures = next(iter(bundle.members.values()))["structures"]
-        check_structures(calibration, structures, str(options.calibration))
     if options.onnx:
         from segstudy.networks import onnx_export
 
@@ -164,7 +160,7 @@ def _shown(bundle) -> str:
     known = bundle.calibration
     if known:
         lines.append(
-            f"calibrated for --quality: model {known.get('model')}, {known.get('subjects')} subjects, agreement of {known.get('kind')}"
+            f"calibrated for --quality: model {known['model']}, {known['subjects']} subjects, agreement of {known['kind']}"
         )
     text = "\n".join([*lines, "", bundle.card.rstrip(), ""])
     # Of a stranger's card, nothing may command the terminal.

@@ -1,19 +1,19 @@
 """`segstudy serve`: a page and a REST service that predict with trained models."""
 
 import importlib
-import shutil
 import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segstudy.errors import InputError
+from segstudy.serve.limits import Limits
 
+MIB, GIB = 1 << 20, 1 << 30
 EXAMPLES = """examples:
   segstudy serve model.bundle --port 8000
   segstudy serve model.bundle --calibration model=quality.json --folder served/ --keep-hours 2
@@ -85,29 +85,40 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
-        "--upload-mb", type=_above_0, default=1024, help="of a request, in MiB (default: 1024)"
+        "--upload-mb",
+        type=_above_0,
+        default=Limits.upload_bytes / MIB,
+        help=f"of a request, in MiB (default: {Limits.upload_bytes // MIB})",
     )
     limits.add_argument(
         "--unpacked-mb",
         type=_above_0,
-        default=4096,
-        help="of what it unpacks to, in MiB (default: 4096)",
+        default=Limits.unpacked_bytes / MIB,
+        help=f"of what it unpacks to, in MiB (default: {Limits.unpacked_bytes // MIB})",
     )
     limits.add_argument(
         "--voxels",
         type=_whole,
-        default=512_000_000,
-        help="of an image, channels counted (default: 512000000)",
+        default=Limits.voxels,
+        help=f"of an image, channels counted (default: {Limits.voxels})",
     )
-    limits.add_argument("--zip-files", type=_whole, default=5000, help="in a zip (default: 5000)")
+    limits.add_argument(
+        "--zip-files",
+        type=_whole,
+        default=Limits.files,
+        help=f"in a zip (default: {Limits.files})",
+    )
     limits.add_argument(
         "--waiting",
         type=_whole,
-        default=100,
-        help="predictions that are not finished (default: 100)",
+        default=Limits.waiting,
+        help=f"predictions that are not finished (default: {Limits.waiting})",
     )
     limits.add_argument(
-        "--minutes", type=_above_0, default=30, help="that a prediction may run (default: 30)"
+        "--minutes",
+        type=_above_0,
+        default=Limits.seconds / 60,
+        help=f"that a prediction may run (default: {Limits.seconds / 60:g})",
     )
     limits.add_argument(
         "--memory-gb",
@@ -117,8 +128,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     limits.add_argument(
         "--keep-hours",
         type=_above_0,
-        default=24,
-        help="after which a finished prediction is removed (default: 24)",
+        default=Limits.keep_seconds / 3600,
+        help=f"after which a finished prediction is removed (default: {Limits.keep_seconds / 3600:g})",
     )
 
 
@@ -144,7 +155,6 @@ def run(options: Namespace) -> None:
 
     from segstudy import log
     from segstudy.serve import access
-    from segstudy.serve.limits import Limits
     from segstudy.serve.predictor import Worker, worker_settings
     from segstudy.serve.run import check_installed, running
 
@@ -152,11 +162,10 @@ def run(options: Namespace) -> None:
     log.start()
     if options.port > 65535:
         raise InputError(f"--port {options.port}: expected 0 to 65535")
-    mib, gib = 1 << 20, 1 << 30
-    memory = options.memory_gb * gib if options.memory_gb else 0.75 * psutil.virtual_memory().total
+    memory = options.memory_gb * GIB if options.memory_gb else 0.75 * psutil.virtual_memory().total
     limits = Limits(
-        upload_bytes=int(options.upload_mb * mib),
-        unpacked_bytes=int(options.unpacked_mb * mib),
+        upload_bytes=int(options.upload_mb * MIB),
+        unpacked_bytes=int(options.unpacked_mb * MIB),
         voxels=options.voxels,
         files=options.zip_files,
         waiting=options.waiting,
@@ -169,7 +178,10 @@ def run(options: Namespace) -> None:
     who, is_new = access.access_of(options.host, options.token_file)
     settings = worker_settings(_models(options), options.device)
     start_worker = partial(Worker, settings, options.threads)
-    with _folder(options.folder) as folder, running(folder, start_worker, limits, who) as service:
+    with (
+        _folder(options.folder) as folder,
+        running(Path(folder), start_worker, limits, who) as service,
+    ):
         app = importlib.import_module("segstudy.serve.app").make_app(service)
         uvicorn = importlib.import_module("uvicorn")
         config = uvicorn.Config(
@@ -184,7 +196,7 @@ def run(options: Namespace) -> None:
             timeout_graceful_shutdown=10,
             h11_max_incomplete_event_size=1 << 16,
         )
-        with _listening(config, options) as socket:
+        with _listening(options) as socket:
             _tell(options.host, socket.getsockname()[1], who.token, is_new)
             uvicorn.Server(config).run(sockets=[socket])
 
@@ -219,21 +231,15 @@ def _models(options: Namespace) -> dict[str, dict[str, Any]]:
     return models
 
 
-@contextmanager
-def _folder(path: Path | None) -> Iterator[Path]:
-    """Yield the folder of the service; a temporary one is removed at the end."""
+def _folder(path: Path | None) -> AbstractContextManager[Path | str]:
+    """Return the folder of the service to be entered; a temporary one is removed at the end."""
     if path is not None:
-        yield path
-        return
-    made = Path(tempfile.mkdtemp(prefix="segstudy-serve-"))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        return nullcontext(path)
+    return tempfile.TemporaryDirectory(prefix="segstudy-serve-", ignore_cleanup_errors=True)
 
 
 @contextmanager
-def _listening(config: Any, options: Namespace):
+def _listening(options: Namespace):
     """Yield the socket that the service listens at; InputError where it cannot."""
     import socket
 

@@ -14,9 +14,10 @@ from typing import IO
 from segstudy.errors import InputError
 from segstudy.log import progress
 
-# gzip and zip reach 1032 at most, on zeros alone; label maps stay far below.
 MAXIMUM_RATIO = 1000
+"""Bytes that a byte of an archive may stand for; gzip and zip reach 1032, on zeros alone, and images stay far below."""
 SMALL_BYTES = 100_000_000
+"""What may be unpacked of however few bytes."""
 _UNSAFE = "the archive is not safe to unpack"
 _BY_HAND = "unpack it by hand, look at what it holds, and set source.path"
 
@@ -72,6 +73,11 @@ def unpack(archive: Path, folder: Path) -> None:
     _lift_top_folder(folder)
 
 
+def most_unpacked(packed: int) -> int:
+    """Return how many bytes an archive of so many may unpack to; what unpacks to more is a bomb."""
+    return max(SMALL_BYTES, MAXIMUM_RATIO * packed)
+
+
 def _watch(members: Iterator[int], archive: Path, folder: Path) -> None:
     """Run through the members, which yield their size before they are unpacked."""
     packed, total = archive.stat().st_size, 0
@@ -82,7 +88,7 @@ def _watch(members: Iterator[int], archive: Path, folder: Path) -> None:
                 f"the archive does not fit on the disk: the next file needs {size} bytes, "
                 f"{shutil.disk_usage(folder).free} are free"
             )
-        if total > max(SMALL_BYTES, MAXIMUM_RATIO * packed):
+        if total > most_unpacked(packed):
             raise InputError(
                 f"the archive grows to more than {total} bytes from {packed}; it was not unpacked "
                 "further. If it is right, unpack it by hand and set source.path"

@@ -1,5 +1,6 @@
 """The process that predicts for a service: the labels of `segstudy infer`, what it tells, and what it tells nobody."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import torch
 
 from dicom_series import PATIENT, write_series
 from segstudy.cli import main
+from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label
 from segstudy.infer import worker
+from segstudy.networks import bundle
 
 CPU = torch.device("cpu")
 
@@ -30,6 +33,58 @@ def scan(tmp_path, write_image, oblique):
 def asked(tmp_path, *images, quality=False, dicom=False):
     return {"id": "0", "model": "balls", "images": [str(one) for one in images],
             "output": str(tmp_path / "output"), "quality": quality, "dicom": dicom}  # fmt: skip
+
+
+def test_a_bundle_is_read_and_summed_up_once(tmp_path, write_weights, monkeypatch):
+    summed, read = [], []
+    content = bundle.bundle_content([write_weights(tmp_path / "balls.pt")], card="# Ours\n")
+    bundle.write_bundle(tmp_path / "balls.bundle", content)
+    real_sum, real_read = bundle.checksum, bundle.read_content
+    monkeypatch.setattr(bundle, "checksum", lambda value: summed.append(1) or real_sum(value))
+    for module in (bundle, worker):
+        if hasattr(module, "read_content"):
+            monkeypatch.setattr(
+                module, "read_content", lambda path: read.append(path) or real_read(path)
+            )
+    told = worker.load(str(tmp_path / "balls.bundle"), [], None, False, CPU).told
+    assert (told["checksum"], told["card"]) == (content["checksum"], "# Ours\n")
+    assert (len(summed), len(read)) == (1, 1)
+
+
+def test_a_weights_file_tells_its_own_checksum_and_what_it_records(tmp_path, model):
+    digest = hashlib.sha256((tmp_path / "balls.pt").read_bytes()).hexdigest()
+    assert model.told["checksum"] == digest
+    assert "Segments: shell, core." in model.told["card"]
+    assert "- unet, fold 0" in model.told["card"]
+
+
+def test_a_gpu_that_is_too_small_for_the_models_is_told(tmp_path, write_weights, monkeypatch):
+    move, gpu = torch.nn.Module.to, torch.device("cuda")
+
+    def full(network, *where, **how):
+        if where == (gpu,):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return move(network, *where, **how)
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    file = str(write_weights(tmp_path / "balls.pt"))
+    with pytest.raises(InputError, match="memory is too small.*serve fewer or smaller models"):
+        worker.load(file, [], None, False, gpu)
+
+
+def test_too_little_memory_is_told_wherever_it_runs_out(tmp_path, model, scan, monkeypatch):
+    for place in ("read_image", "_written", "_doubts", "_shown"):
+        events = []
+
+        def fail(*_, **__):
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(worker, place, fail)
+            worker.answer(model, asked(tmp_path, scan), CPU, events.append)
+        told = events[-1]["problem"]
+        assert told.startswith("the image: ") and "memory" in told, place
+        assert str(tmp_path) not in told
 
 
 def test_the_labels_of_segstudy_infer(tmp_path, model, scan):

@@ -1,5 +1,6 @@
 """Bundles: what goes in comes out, nothing runs, damage is told, names stay at home; and ONNX, where it is installed."""
 
+import copy
 import json
 import pickletools
 import shutil
@@ -234,6 +235,96 @@ def test_what_is_wrong_is_said(folder, capsys, words, said):
     assert said in error
     assert "Traceback" not in error
     assert not Path("m").exists()
+
+
+def a_calibration(**changed):
+    """Of liver and tumour, as statistics writes it for few subjects."""
+    ranges = {"volume_ml": {"centre": 2.0, "scale": 0.1}}
+    curve = {"scores": [0.5, 1.0], "values": [0.4, 0.9]}
+    dice = {"fit": curve, "folds": [curve, curve], "fold": [0, 1], "residuals": [0.1, 0.2], "weights": [1.0, 1.0]}  # fmt: skip
+    one = {"always": True, "ranges": ranges, "limits": {"volume_ml": 3.0}, "dice": dice, "log_volume": 0.1}  # fmt: skip
+    record = {"format": "segstudy quality 1", "model": "unet", "kind": "seeds", "subjects": 12,
+              "structures": {"liver": one, "tumour": one}, "limit": 1.5, "reason": ""}  # fmt: skip
+    return record | changed
+
+
+def _spoiled(record, place, value):
+    """A record with another value at a place; None: without that key."""
+    record = copy.deepcopy(record)
+    inner = record
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is None:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return record
+
+
+DICE = ("structures", "liver", "dice")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("format",), "segstudy quality 9"),
+        (("subjects",), None),
+        (("subjects",), "many"),
+        (("kind",), "horoscope"),
+        (("structures",), [1]),
+        (("structures", "tumour"), None),
+        (("structures", "tumour", "ranges", "beauty"), {"centre": 0, "scale": 1}),
+        (("structures", "tumour", "ranges", "volume_ml", "scale"), 0),
+        (("structures", "tumour", "limits", "volume_ml"), "x"),
+        (("structures", "tumour", "log_volume"), 1e6),
+        (("limit",), float("nan")),
+        ((*DICE, "fit"), {"scores": [], "values": []}),
+        ((*DICE, "folds"), [{"scores": [1, 0], "values": [0, 1]}] * 2),
+        ((*DICE, "fold"), [0, 7]),
+        ((*DICE, "residuals"), [0.1]),
+        ((*DICE, "weights"), ["a", "b"]),
+    ],
+    ids=str,
+)
+def test_a_calibration_of_a_wrong_shape_is_told(folder, capsys, place, value):
+    """Its checksum is right: a stranger has written it. Whoever reads the bundle is told, by its name."""
+    content = bundle_content(["fold-0/weights.pt"], calibration=a_calibration())
+    assert "calibrated on 12 held-out subjects" in content["card"]
+    content["calibration"] = _spoiled(content["calibration"], place, value)
+    content["checksum"] = checksum({k: v for k, v in content.items() if k != "checksum"})
+    write_content("m.bundle", content)
+    for words in (
+        ["bundle", "--show", "m.bundle"],
+        ["bundle", "--weights", "m.bundle", "--output", "again"],
+        ["infer", "--weights", "m.bundle", "--output", "out", "scan.nii.gz"],
+    ):
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert "m.bundle: its calibration: " in error
+        assert "Traceback" not in error
+    assert not Path("again").exists()
+    Path("q.json").write_text(json.dumps(_spoiled(a_calibration(), place, value)))
+    words = [
+        "bundle",
+        "--weights",
+        "fold-0/weights.pt",
+        "--output",
+        "m2",
+        "--calibration",
+        "q.json",
+    ]
+    assert main(words) == 1
+    assert "q.json: " in capsys.readouterr().err
+
+
+def test_a_bundle_tells_its_card_and_checksum_where_it_is_alone(folder):
+    content = bundle_content(["fold-0/weights.pt"], card="# Ours\n", calibration=a_calibration())
+    write_content("m.bundle", content)
+    loaded = load_members(["m.bundle"])
+    assert (loaded.card, loaded.checksum) == ("# Ours\n", content["checksum"])
+    assert loaded.calibration["subjects"] == 12
+    several = load_members(["m.bundle", "fold-1/weights.pt"])
+    assert (several.card, several.checksum, several.calibration) == ("", "", None)
 
 
 def _sparse():

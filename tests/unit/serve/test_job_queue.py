@@ -32,7 +32,7 @@ def jobs(tmp_path, clock):
 def test_first_in_first_out(jobs):
     for name in "abc":
         assert jobs.add(name, "m", {"files": [name]}, 10)
-    assert [jobs.before(name) for name in "abc"] == [0, 1, 2]
+    assert [jobs.find(name).before for name in "abc"] == [0, 1, 2]
     taken = jobs.take()
     assert (taken.id, taken.state, taken.request, taken.attempts) == (
         "a",
@@ -40,10 +40,11 @@ def test_first_in_first_out(jobs):
         {"files": ["a"]},
         1,
     )
-    assert jobs.before("b") == 1
+    assert jobs.find("b").before == 1
+    assert jobs.find("a").before is None  # it runs
     jobs.finish("a", {"structures": []})
     assert jobs.find("a").result == {"structures": []}
-    assert jobs.before("b") == 0
+    assert jobs.find("b").before == 0
     assert jobs.take().id == "b"
     jobs.fail("b", "why")
     assert (jobs.find("b").state, jobs.find("b").problem) == ("failed", "why")
@@ -99,10 +100,20 @@ def test_time_to_live_counts_from_the_end(jobs, clock):
 def test_what_was_removed_does_not_come_back(jobs):
     jobs.add("a", "m", {}, 10)
     jobs.take()
-    assert jobs.remove("a")
+    assert jobs.remove("a") == "running"
     jobs.finish("a", {})
     assert jobs.find("a") is None
-    assert not jobs.remove("a")
+    assert jobs.remove("a") is None
+
+
+def test_a_removal_tells_the_state_that_it_found(jobs):
+    for name in "abc":
+        jobs.add(name, "m", {}, 10)
+        jobs.take()
+    jobs.finish("a", {})
+    jobs.fail("b", "why")
+    jobs.add("d", "m", {}, 10)
+    assert [jobs.remove(name) for name in "abcd"] == ["done", "failed", "running", "waiting"]
 
 
 def test_two_take_no_one_twice(jobs):

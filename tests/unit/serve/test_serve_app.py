@@ -2,12 +2,18 @@
 
 import logging
 import re
+import sqlite3
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
+from segstudy.serve import predictor
 from segstudy.serve.access import Access
+from segstudy.serve.folder import Folder
+from segstudy.serve.job_queue import JobQueue
 from segstudy.serve.problems import RESEARCH_USE
 from serve_answers import crash, predict
 from upload_faults import faults, nifti
@@ -21,7 +27,7 @@ def send(client, content=None, name=PATIENT, **fields):
 
 
 def wait(client, name, **headers):
-    for _ in range(400):
+    for _ in range(6000):
         told = client.get(f"/predictions/{name}", **headers).json()
         if told["state"] in ("done", "failed"):
             return told
@@ -30,7 +36,7 @@ def wait(client, name, **headers):
 
 
 def until(is_so):
-    for _ in range(400):
+    for _ in range(6000):
         if is_so():
             return
         time.sleep(0.02)
@@ -203,6 +209,109 @@ def test_a_crash_is_of_one_image(serve):
     assert [one["state"] for one in told] == ["failed", "done"]
     assert "SIGSEGV" in told[0]["problem"]
     assert len(client.workers) == 2
+
+
+def test_a_queue_that_fails_is_told_and_gets_over_it(serve, gate, monkeypatch, caplog):
+    """A real fault of SQLite: its table is away for a while, also when a result is to be written."""
+    monkeypatch.setattr(predictor, "RETRY_S", 0.02)
+    reached = threading.Event()
+
+    def hold(request, check):
+        reached.set()
+        gate.wait(20)
+        yield from predict(request, check)
+
+    client = serve(hold)
+    queue = client.service.folder.queue_file()
+
+    def rename(old, new):
+        with closing(sqlite3.connect(queue, timeout=30)) as connection:
+            connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    name = send(client).json()["id"]
+    assert reached.wait(20)
+    assert client.get("/health").json()["status"] == "ok"
+    rename("predictions", "away")
+    gate.set()
+    until(lambda: client.service.predictor.fault)
+    answer = client.get("/health")
+    assert answer.status_code == 503
+    told = answer.json()
+    assert (told["status"], told["running"]) == ("failing", None)
+    assert told["problem"] == "The queue of the service cannot be read or written (SQLITE_ERROR)."
+    for refused in (client.get(f"/predictions/{name}"), send(client)):
+        assert refused.status_code == 503
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.headers["retry-after"] == "30"
+        assert "queue" in refused.json()["detail"]
+    rename("away", "predictions")
+    assert wait(client, name)["state"] == "done"
+    until(lambda: client.get("/health").status_code == 200)
+    assert "SQLITE_ERROR" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert client.delete(f"/predictions/{name}").status_code == 204
+    until(lambda: not any((client.service.folder.path / "predictions").iterdir()))
+
+
+def test_an_upload_that_the_queue_does_not_take_leaves_no_file(serve, monkeypatch):
+    client = serve()
+
+    def fail(*_):
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+        raise error
+
+    monkeypatch.setattr(client.service.jobs.__class__, "add", fail)
+    assert send(client).status_code == 507
+    for folder in (client.service.folder.incoming, client.service.folder.path / "predictions"):
+        assert list(folder.iterdir()) == []
+
+
+def test_a_state_is_asked_for_by_one_connection(serve, gate, monkeypatch):
+    def hang(request, check):
+        gate.wait(20)
+        yield from predict(request, check)
+
+    client = serve(hang)
+    names = [send(client).json()["id"] for _ in range(3)]
+    until(lambda: client.service.jobs.find(names[0]).state == "running")
+    asked, connect = [], sqlite3.connect
+
+    def counted(*words, **more):
+        asked.append(threading.current_thread().name)
+        return connect(*words, **more)
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    told = client.get(f"/predictions/{names[2]}").json()
+    assert (told["state"], told["before"]) == ("waiting", 2)
+    assert len([one for one in asked if one != "predictor"]) == 1
+    gate.set()
+
+
+def test_a_removal_goes_by_the_state_that_it_found(serve, monkeypatch):
+    """Not by one that was read before: a prediction that is done meanwhile would leave its files."""
+    client = serve()
+    name = send(client).json()["id"]
+    wait(client, name)
+    jobs, place = client.service.jobs, client.service.folder.prediction(name)
+    stale = replace(jobs.find(name), state="running")
+    monkeypatch.setattr(jobs.__class__, "find", lambda *_: stale)
+    assert client.delete(f"/predictions/{name}").status_code == 204
+    assert not place.exists()
+
+
+def test_what_is_given_up_at_a_start_keeps_no_upload(serve, tmp_path):
+    folder = Folder(tmp_path / "served")
+    jobs = JobQueue(folder.queue_file())
+    name, place = folder.new()
+    (place / "image_0000.nii").write_bytes(b"x")
+    folder.accept(name)
+    jobs.add(name, "balls", {"files": [], "kinds": [], "quality": False}, 10)
+    jobs.take()
+    folder.close()
+    client = serve(attempts=1)
+    assert "cut off 1 times" in client.get(f"/predictions/{name}").json()["problem"]
+    assert not (client.service.folder.prediction(name) / "input").exists()
 
 
 def test_too_many_wait(serve, gate):

@@ -10,16 +10,17 @@ import pytest
 from segstudy.serve import uploads
 from segstudy.serve.limits import Limits
 from segstudy.serve.problems import ProblemError
-from upload_faults import SHAPE, Fault, dicom, faults, nifti, nrrd, zipped
+from upload_faults import SHAPE, Fault, dicom, faults, misplaced, nifti, nrrd, zipped
 
 LIMITS = Limits(voxels=10_000_000)
+FAULTS = faults()
 
 
 def take(content: bytes, folder, limits=LIMITS):
     return uploads.take(io.BytesIO(content), folder, "image", limits)
 
 
-@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_faults_are_told(fault: Fault, tmp_path):
     with pytest.raises(ProblemError) as refused:
         take(fault.content, tmp_path)
@@ -31,6 +32,33 @@ def test_faults_are_told(fault: Fault, tmp_path):
     assert all(path.relative_to(tmp_path).parts[0].startswith("image") for path in left)
     assert sum(path.stat().st_size for path in left) < 4_000_000
     assert "passwd" not in str(refused.value.content())
+
+
+def test_a_way_of_packing_is_refused_by_the_directory(tmp_path, monkeypatch):
+    """In a sentence that names it, before any member is opened."""
+
+    def opened(*_):
+        raise AssertionError("a member was opened")
+
+    monkeypatch.setattr(uploads.zipfile.ZipFile, "open", opened)
+    told = {}
+    for fault in FAULTS:
+        if "packed" in fault.told:
+            with pytest.raises(ProblemError) as refused:
+                take(fault.content, tmp_path)
+            (tmp_path / "image").rmdir()
+            told[fault.name] = refused.value.found
+            assert refused.value.expected == "stored, or deflate"
+    assert told["zip packed by bzip2"] == told["zip packed by bzip2, whole"] == "file 1 by bzip2"
+    assert told["zip packed by lzma"] == "file 1 by lzma"
+    assert told["zip packed by method 77"] == "file 1 by method 77"
+
+
+def test_a_place_before_the_beginning_of_a_file_on_the_disk(tmp_path):
+    """Large uploads lie on the disk, where such a place is an error of the system's."""
+    (tmp_path / "upload").write_bytes(misplaced())
+    with (tmp_path / "upload").open("rb") as file, pytest.raises(ProblemError, match="damaged"):
+        uploads.take(file, tmp_path, "image", LIMITS)
 
 
 @pytest.mark.parametrize("pack", [bytes, lambda content: gzip.compress(content, mtime=0)])

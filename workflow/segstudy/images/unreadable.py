@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from segstudy.images import signatures
 from segstudy.images.names import (
     DICOM,
     NIFTI,
@@ -17,10 +18,6 @@ from segstudy.images.names import (
 
 EXPECTED = f"expected an image file ({', '.join(NIFTI + OTHER)}) or the folder of a DICOM series"
 _HEAD_BYTES = 512
-_GZIP = b"\x1f\x8b"
-_NIFTI_SIZES = tuple(
-    size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")
-)  # a NIfTI file begins with its header's size
 _ZIPPED = {".nii": ".nii.gz", ".mgh": ".mgz"}
 _CONVERTED_BY = {
     ".ima": "dcm2niix",
@@ -59,7 +56,7 @@ def is_dicom(path: Path) -> bool:
     """Tell whether a file begins as DICOM files do."""
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return signatures.is_dicom(file.read(_HEAD_BYTES))
     except OSError:
         return False
 
@@ -128,7 +125,7 @@ def _why_content(head: bytes) -> str:
 
 def _why_ending(path: Path, head: bytes) -> str:
     """Explain an ending that is no image's, or that disagrees with the content."""
-    known, of_dicom = ending(path), head[128:132] == b"DICM"
+    known, of_dicom = ending(path), signatures.is_dicom(head)
     if of_dicom and known not in ("", DICOM):
         return f"a DICOM file, although its name ends in {known}; rename it to {stem(path)}.dcm"
     if of_dicom:
@@ -143,11 +140,11 @@ def _why_ending(path: Path, head: bytes) -> str:
             return f"the voxels of a pair; name its header, {header.name}"
         tool = _CONVERTED_BY.get(path.suffix.lower(), "")
         return EXPECTED + (f"; convert it to .nii.gz, such as by {tool}" if tool else "")
-    if known == ".nii.gz" and head.startswith(_NIFTI_SIZES):
+    if known == ".nii.gz" and signatures.is_nifti(head):
         return f"not compressed, although its name ends in .gz; rename it to {path.name[:-3]}"
-    if known == ".mgz" and not head.startswith(_GZIP):
+    if known == ".mgz" and not head.startswith(signatures.GZIP):
         return f"not compressed, although its name ends in .mgz; rename it to {path.stem}.mgh"
-    if known in (".nii", ".mgh") and head.startswith(_GZIP):
+    if known in (".nii", ".mgh") and head.startswith(signatures.GZIP):
         return f"compressed, although its name does not say so; rename it to {path.stem}{_ZIPPED[known]}"
     return ""
 

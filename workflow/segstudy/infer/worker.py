@@ -37,9 +37,9 @@ from segstudy.infer.predict import keeping, samples_of, unguarded
 from segstudy.infer.quality import agreement, calibration_of, rows
 from segstudy.infer.uncertainty import perturbed, sampled
 from segstudy.log import log, start
-from segstudy.networks.bundle import FORMAT, bundle_of, load_members, written_card
+from segstudy.networks.bundle import load_members, member_name, written_card
 from segstudy.networks.device import choose_device, gpu_failures
-from segstudy.networks.weights import Trained, read_content
+from segstudy.networks.weights import Trained, content_of
 from segstudy.networks.window import window_starts
 from segstudy.sides import RAS_AXES
 
@@ -89,8 +89,11 @@ def main(words: Sequence[str]) -> int:
         Path("/proc/self/oom_score_adj").write_text("500")
 
     def tell(event: Mapping[str, Any]) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
+        try:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+        except OSError:  # the service was ended, and nobody listens
+            os._exit(1)
 
     try:
         device = choose_device(settings["device"])
@@ -99,6 +102,7 @@ def main(words: Sequence[str]) -> int:
         tell({"refused": str(error)})
         return 1
     tell({"models": {name: model.told for name, model in models.items()}})
+    log.setLevel("ERROR")  # doubts about an image name its place; clients have them as notes
     for line in sys.stdin:
         request = parse_json(line, "a request")
         answer(models[request["model"]], request, device, tell)
@@ -147,15 +151,12 @@ def load(
     trained = ensemble(loaded.members, loaded.names)
     if trained_on_too:
         trained = unguarded(trained)
-    for member in members_of(trained):
-        member.network.to(device)
+    with gpu_failures("serve fewer or smaller models at a time, or with --device cpu"):
+        for member in members_of(trained):
+            member.network.to(device)
     record = read_json(Path(calibration)) if calibration else loaded.calibration
     where = calibration or f"{file}: its calibration"
     read = calibration_of(record, trained.structures, where) if record else None
-    content = read_content(file)
-    is_bundle = content.get("format") == FORMAT
-    bundle = bundle_of(content, file) if is_bundle else None
-    members = bundle.members if bundle else {"network": content}
     colours = colours_of(trained.structures, loaded.colours)
     first = members_of(trained)[0]
     told = {
@@ -164,12 +165,18 @@ def load(
         "colours": {name: list(colour) for name, colour in colours.items()},
         "networks": len(loaded.members),
         "ct": is_ct(first),
-        "checksum": bundle.checksum if bundle else file_checksum(file),
-        "card": bundle.card if bundle else written_card(members),
+        "checksum": loaded.checksum or file_checksum(file),
+        "card": loaded.card or _card(first),
         "calibrated": read is not None,
     }
     judging = sampled(trained, samples_of(trained), quality=True)
     return Model(trained, judging, read, colours, told)
+
+
+def _card(trained: Trained) -> str:
+    """Return the card of a weights file, which brings none: what it records."""
+    content = content_of(trained)
+    return written_card({member_name(content): content})
 
 
 # --- a request ----------------------------------------------------------------------------------------
@@ -178,11 +185,11 @@ def load(
 def answer(model: Model, request: Mapping[str, Any], device: torch.device, tell: Tell) -> None:
     """Predict as a request says, and tell the result or why there is none."""
     try:
-        tell({"result": predict(model, request, device, tell)})
+        with within_memory("the image", request["images"][0]):
+            result = predict(model, request, device, tell)
+        tell({"result": result})
     except InputError as error:
         tell({"problem": without_paths(str(error), request)})
-    except MemoryError:
-        tell({"problem": "The memory of the service is too small for this image."})
     except Exception as error:  # a fault of ours, or of a library
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
@@ -223,32 +230,28 @@ def predict(
     trained = model.judging if request["quality"] else model.trained
     steps = steps_of(trained)
     tell({"step": "reading"})
-    with within_memory("the image", paths[0]):
-        array, way = steps.read(trained, paths)
+    array, way = steps.read(trained, paths)
     tell({"step": "predicting"})
-    too_large = "a window does not fit in"
     with (
-        within_memory("the image", paths[0]),
-        gpu_failures(too_large),
+        gpu_failures("a window does not fit in"),
         _counted(trained, array, device, tell),
     ):
         predicted = steps.probabilities(trained, array, device)
     del array
     tell({"step": "writing"})
-    with within_memory("the image", paths[0]):
-        own = steps.restore(predicted, way)
-        always = keeping(model.trained) == "always"
-        choices = {name: postprocess.Choice(always) for name in trained.structures}
-        kept = postprocess.apply(own.array, choices, trained.structures)
-        values = {name: number for number, name in enumerate(trained.structures, 1)}
-        label = Image(to_label_values(kept, list(values.values())), own.affine)
-        image = read_image(paths, channels=len(trained.channels))
-        judged: Sequence[Mapping[str, Any]] = ()
-        if request["quality"]:
-            agreed = agreement(predicted, trained.kind, choices, trained.structures)
-            judged = rows(agreed, trained.kind, Image(kept, own.affine), image, model.calibration)
-        files, notes = _written(model, label, values, (paths[0], request["dicom"]), output)
-        write_nifti(output / "image.nii.gz", *_shown(image))
+    own = steps.restore(predicted, way)
+    always = keeping(model.trained) == "always"
+    choices = {name: postprocess.Choice(always) for name in trained.structures}
+    kept = postprocess.apply(own.array, choices, trained.structures)
+    values = {name: number for number, name in enumerate(trained.structures, 1)}
+    label = Image(to_label_values(kept, list(values.values())), own.affine)
+    image = read_image(paths, channels=len(trained.channels))
+    judged: Sequence[Mapping[str, Any]] = ()
+    if request["quality"]:
+        agreed = agreement(predicted, trained.kind, choices, trained.structures)
+        judged = rows(agreed, trained.kind, Image(kept, own.affine), image, model.calibration)
+    files, notes = _written(model, label, values, (paths[0], request["dicom"]), output)
+    write_nifti(output / "image.nii.gz", *_shown(image))
     notes = [*_doubts(model, paths, image), *notes]
     counts = np.bincount(label.array.ravel(), minlength=len(values) + 1)
     voxel_ml = float(abs(np.linalg.det(label.affine[:3, :3]))) / 1000

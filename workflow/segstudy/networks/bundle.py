@@ -7,6 +7,7 @@ its code; the code itself is named by whoever uses it.
 
 import glob
 import hashlib
+import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -79,14 +80,16 @@ class Loaded:
         Where each is from.
     colours
         Structure -> colour, of the bundles.
-    calibration
-        Of a bundle that is all there is; one of part of the networks tells nothing of them together.
+    calibration, card, checksum
+        Of a bundle that is all there is; those of part of the networks tell nothing of them together.
     """
 
     members: tuple[Trained, ...]
     names: tuple[str, ...]
     colours: Mapping[str, Colour]
     calibration: Mapping[str, Any] | None = None
+    card: str = ""
+    checksum: str = ""
 
 
 def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
@@ -106,7 +109,7 @@ def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
     """
     contents: dict[str, dict[str, Any]] = {}
     colours: dict[str, Colour] = {}
-    calibration = None
+    of_bundle: dict[str, Any] = {}
     files = files_of(words)
     for path in files:
         content = read_content(path)
@@ -114,11 +117,14 @@ def load_members(words: Sequence[str], used: Sequence[str] = ()) -> Loaded:
             bundle = bundle_of(content, path)
             contents |= {f"{path}: {name}": one for name, one in bundle.members.items()}
             colours |= bundle.colours
-            calibration = bundle.calibration if len(files) == 1 else None
+            if len(files) == 1:
+                of_bundle = {
+                    key: getattr(bundle, key) for key in ("calibration", "card", "checksum")
+                }
         else:
             check_content(content, path)
             contents[str(path)] = content
-    return Loaded(tuple(_built(contents, used)), tuple(contents), colours, calibration)
+    return Loaded(tuple(_built(contents, used)), tuple(contents), colours, **of_bundle)
 
 
 def trained_members(bundle: Bundle, used: Sequence[str] = ()) -> dict[str, Trained]:
@@ -183,8 +189,20 @@ def bundle_of(content: Mapping[str, Any], path: Path | str) -> Bundle:
             raise InputError(
                 f"{path}: colour of {name}: {colour!r}; expected red, green and blue from 0 to 255"
             )
+    if calibration is not None:
+        _check_calibration(calibration, members, f"{path}: its calibration")
     colours = {name: tuple(one) for name, one in colours.items()}
     return Bundle(members, card, colours, found, calibration)
+
+
+def _check_calibration(
+    record: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]], where: str
+) -> None:
+    """Raise InputError for a calibration that is damaged, or of other structures than the networks; where: its place, for the error."""
+    # By name, so that an edit to it is no change of what networks predict.
+    quality = importlib.import_module("segstudy.quality.calibration")
+    structures = next(iter(members.values()))["structures"]
+    quality.check_structures(quality.from_record(record, where), structures, where)
 
 
 def checksum(value: Any) -> str:
@@ -263,6 +281,7 @@ def bundle_content(
     colours: Mapping[str, Colour] | None = None,
     anonymous: bool = False,
     calibration: Mapping[str, Any] | None = None,
+    calibration_file: Path | str = "the calibration",
 ) -> dict[str, Any]:
     """Return the content of a bundle of weights files, or of bundles.
 
@@ -280,11 +299,14 @@ def bundle_content(
         Whether digests stand for the names of cases.
     calibration
         Of the estimates of quality, which names no case; None: that of the bundle, where there is one alone.
+    calibration_file
+        Where the calibration is from, for the error.
 
     Raises
     ------
     InputError
-        For members that are no ensemble, for colours of other structures, and where a name of a case would be left.
+        For members that are no ensemble, for colours or a calibration of other structures, for a damaged calibration, and where a
+        name of a case would be left.
     """
     loaded = load_members(words, used)
     check_alike(loaded.members, loaded.names)
@@ -300,7 +322,10 @@ def bundle_content(
         name = member_name(member)
         again = sum(other.partition(" (")[0] == name for other in members)
         members[f"{name} ({again + 1})" if again else name] = member
-    calibration = loaded.calibration if calibration is None else calibration
+    if calibration is None:
+        calibration = loaded.calibration
+    else:
+        _check_calibration(calibration, members, str(calibration_file))
     content = {
         "format": FORMAT,
         "version": __version__,
@@ -313,7 +338,7 @@ def bundle_content(
             ).items()
         },
     }
-    if calibration:
+    if calibration is not None:
         content["calibration"] = dict(calibration)
     return {**content, "checksum": checksum(content)}
 

@@ -465,15 +465,18 @@ def from_record(record: Mapping[str, Any], where: str) -> Calibration:
         )
     try:
         structures = {name: _structure(one) for name, one in record["structures"].items()}
+        limit, kind = record["limit"], str(record["kind"])
+        if kind and kind not in KINDS:
+            raise ValueError(f"kind {kind!r}")
         return Calibration(
             str(record["model"]),
-            str(record["kind"]),
+            kind,
             int(record["subjects"]),
             structures,
-            None if record["limit"] is None else float(record["limit"]),
+            None if limit is None else _finite(limit),
             str(record["reason"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{where}: damaged, {type(error).__name__} {error}; write it again with `segstudy statistics`"
         ) from None
@@ -489,30 +492,52 @@ def check_structures(calibration: Calibration, structures: Sequence[str], where:
 
 
 def _structure(record: Mapping[str, Any]) -> OfStructure:
-    dice = record["dice"]
-    if dice is not None:
-        dice = Regression(
-            _monotone(dice["fit"]),
-            tuple(map(_monotone, dice["folds"])),
-            *(tuple(dice[key]) for key in ("fold", "residuals", "weights")),
-        )
-        sizes = {len(dice.fold), len(dice.residuals), len(dice.weights)}
-        if len(sizes) > 1 or not set(dice.fold) <= set(range(len(dice.folds))):
-            raise ValueError("folds, residuals and weights of Dice that do not go together")
+    ranges = {
+        name: Range(_finite(one["centre"]), _above_0(one["scale"]))
+        for name, one in record["ranges"].items()
+    }
+    limits = {name: _above_0(limit) for name, limit in record["limits"].items()}
+    for name in {*ranges, *limits} - {AGREEMENT}:
+        shape.feature_of(name)
+    dice, log_volume = record["dice"], record["log_volume"]
     return OfStructure(
         bool(record["always"]),
-        {
-            name: Range(float(r["centre"]), float(r["scale"]))
-            for name, r in record["ranges"].items()
-        },
-        {name: float(limit) for name, limit in record["limits"].items()},
-        dice,
-        None if record["log_volume"] is None else float(record["log_volume"]),
+        ranges,
+        limits,
+        None if dice is None else _regression(dice),
+        None if log_volume is None else _logarithm(log_volume),
     )
 
 
+def _regression(record: Mapping[str, Any]) -> Regression:
+    fit, folds = _monotone(record["fit"]), tuple(map(_monotone, record["folds"]))
+    fold = tuple(map(int, record["fold"]))
+    residuals, weights = (tuple(map(_finite, record[key])) for key in ("residuals", "weights"))
+    if not len(fold) == len(residuals) == len(weights) or not {*fold} <= {*range(len(folds))}:
+        raise ValueError("fold, residuals and weights that do not fit together")
+    return Regression(fit, folds, fold, residuals, weights)
+
+
 def _monotone(record: Mapping[str, Any]) -> Monotone:
-    scores, values = (tuple(map(float, record[key])) for key in ("scores", "values"))
-    if not scores or len(scores) != len(values):
-        raise ValueError("scores and values that do not go together")
+    scores, values = (tuple(map(_finite, record[key])) for key in ("scores", "values"))
+    if not scores or len(scores) != len(values) or list(scores) != sorted(scores):
+        raise ValueError("scores and values that are no curve")
     return Monotone(scores, values)
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value} for a number")
+    return number
+
+
+def _logarithm(value: Any) -> float:
+    number = _finite(value)
+    math.exp(number)  # OverflowError
+    return number
+
+
+def _above_0(value: Any) -> float:
+    if (number := _finite(value)) <= 0:
+        raise ValueError(f"{value} for a number above 0")
+    return number

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from segstudy.serve.job_queue import DONE, RUNNING, WAITING, Job
+from segstudy.serve.job_queue import DONE, RUNNING, Job
 from segstudy.serve.problems import RESEARCH_USE
 
 FILES = {
@@ -149,15 +149,18 @@ class ModelsAnswer(BaseModel):
 class HealthAnswer(BaseModel):
     """Whether the service predicts."""
 
-    status: Literal["ok", "stopped"]
-    waiting: int
-    running: int
+    status: Literal["ok", "failing", "stopped"] = Field(
+        description="`failing`: it goes on trying, and nothing is lost meanwhile."
+    )
+    problem: str | None = Field(None, description="Why it does not predict.")
+    waiting: int | None = Field(description="null: the queue cannot be read.")
+    running: int | None
     version: str
     research_use_only: str = RESEARCH_USE
 
 
 def prediction_answer(
-    job: Job, before: int, progress: tuple[str, float | None], output_files: set[str]
+    job: Job, progress: tuple[str, float | None], output_files: set[str]
 ) -> PredictionAnswer:
     """Return the answer for a prediction.
 
@@ -165,8 +168,6 @@ def prediction_answer(
     ----------
     job
         The prediction.
-    before
-        How many are predicted first.
     progress
         Step, and share that is done.
     output_files
@@ -179,7 +180,7 @@ def prediction_answer(
         model=job.model,
         created=_time(job.created),
         finished=_time(job.finished) if job.finished else None,
-        before=before if job.state == WAITING else None,
+        before=job.before,
         progress=Progress(step=progress[0], fraction=progress[1]) if job.state == RUNNING else None,
         structures=[StructureAnswer(**one) for one in result.get("structures", ())],
         files={

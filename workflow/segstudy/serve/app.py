@@ -2,10 +2,10 @@
 
 import asyncio
 import base64
-import errno
 import hashlib
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +25,10 @@ from segstudy.log import log
 from segstudy.serve import answers, uploads
 from segstudy.serve.access import Access
 from segstudy.serve.folder import Folder
-from segstudy.serve.job_queue import Job, JobQueue
+from segstudy.serve.job_queue import DONE, RUNNING, WAITING, Job, JobQueue
 from segstudy.serve.limits import Limits
 from segstudy.serve.predictor import Predictor
-from segstudy.serve.problems import RESEARCH_USE, ProblemError
+from segstudy.serve.problems import RESEARCH_USE, ProblemError, fault_words, is_full
 from segstudy.serve.prometheus import TYPE, Counts
 
 OPEN = ("/", "/health", "/openapi.json", "/niivue.js")
@@ -201,8 +201,10 @@ def _place(error: BaseException) -> str:
 
 
 def _unforeseen(error: BaseException) -> ProblemError:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return _no_room()
+    if isinstance(error, sqlite3.Error):
+        return _no_queue()
     return ProblemError(500, "The service failed on this request, which its log tells of.")
 
 
@@ -210,6 +212,23 @@ def _no_room() -> ProblemError:
     return ProblemError(
         507, "The disk of the service is full: try again later, or tell who runs it."
     )
+
+
+def _no_queue() -> ProblemError:
+    return ProblemError(
+        503,
+        "The queue of the service cannot be read or written: try again later, or tell who runs it.",
+        headers={"Retry-After": "30"},
+    )
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text could be the name of a prediction."""
+    return bool(re.fullmatch("[0-9a-f]{32}", text))
+
+
+def _no_such() -> ProblemError:
+    return ProblemError(404, "There is no such prediction, or it was removed.")
 
 
 # --- an upload --------------------------------------------------------------------------------------
@@ -285,6 +304,7 @@ def _dropped_unless_kept(folder: Folder, name: str) -> Iterator[None]:
         yield
     except BaseException:
         folder.drop(name)
+        folder.remove(name)
         raise
 
 
@@ -296,24 +316,24 @@ def take_upload(service: Service, form: Form) -> str:
     ProblemError
         As `uploads.take` does; 503 where too many wait.
     """
+    model = service.predictor.models[form.model]
     name, place = service.folder.new()
     with _dropped_unless_kept(service.folder, name):
         taken = [
             uploads.take(file, place, f"image_{number:04d}", service.limits)
             for number, file in enumerate(form.files)
         ]
-        channels = service.predictor.models[form.model]["channels"]
-        uploads.check_channels(taken, channels, service.limits)
+        uploads.check_channels(taken, model["channels"], service.limits)
         service.folder.accept(name)
-    request = {
-        "files": [one.path.name for one in taken],
-        "kinds": [one.kind for one in taken],
-        "notes": [note for one in taken for note in one.notes],
-        "quality": form.quality,
-    }
-    if not service.jobs.add(name, form.model, request, service.limits.waiting):
-        service.folder.remove(name)
-        raise _too_many(service)
+        request = {
+            "files": [one.path.name for one in taken],
+            "kinds": [one.kind for one in taken],
+            "notes": [note for one in taken for note in one.notes],
+            "quality": form.quality,
+            "checksum": model["checksum"],
+        }
+        if not service.jobs.add(name, form.model, request, service.limits.waiting):
+            raise _too_many(service)
     service.predictor.wake()
     return name
 
@@ -360,7 +380,7 @@ TOLD = {
     415: "No scan that can be read.",
     422: "A scan that is damaged, or not to be trusted.",
     500: "A fault of the service.",
-    503: "Too many predictions wait.",
+    503: "Too many predictions wait, or the queue cannot be read or written.",
     507: "The disk is full.",
 }
 """Status -> what it means."""
@@ -374,7 +394,7 @@ def _told(*statuses: int) -> dict[int | str, dict[str, Any]]:
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
             },
         }
-        for status in (400, 401, 403, *statuses, 500)
+        for status in (400, 401, 403, *statuses, 500, 503)
     }
 
 
@@ -429,22 +449,21 @@ def make_app(service: Service) -> Guard:
     unpacking = ThreadPoolExecutor(UNPACKING, "unpacking")
 
     def found(name: str) -> Job:
-        job = service.jobs.find(name) if re.fullmatch("[0-9a-f]{32}", name) else None
+        job = service.jobs.find(name) if is_name(name) else None
         if job is None:
-            raise ProblemError(404, "There is no such prediction, or it was removed.")
+            raise _no_such()
         return job
 
     def answered(job: Job) -> answers.PredictionAnswer:
         output = service.folder.prediction(job.id) / "output"
         names = {one for one in answers.FILES if (output / one).is_file()}
-        before = service.jobs.before(job.id)
-        return answers.prediction_answer(job, before, service.predictor.progress(job.id), names)
+        return answers.prediction_answer(job, service.predictor.progress(job.id), names)
 
     @app.post(
         "/predictions",
         status_code=202,
         response_model=answers.PredictionAnswer,
-        responses=_told(413, 415, 422, 503, 507),
+        responses=_told(413, 415, 422, 507),
         openapi_extra={"requestBody": FORM},
         summary="Send a scan",
     )
@@ -497,7 +516,7 @@ def make_app(service: Service) -> Guard:
             raise ProblemError(
                 404, "There is no such file.", "another name", ", ".join(answers.FILES)
             )
-        if job.state != "done":
+        if job.state != DONE:
             raise ProblemError(
                 409, "The prediction has no files.", f"state {job.state}", "state done"
             )
@@ -515,10 +534,10 @@ def make_app(service: Service) -> Guard:
         summary="Remove a prediction, or stop it",
     )
     def remove(name: Name) -> None:
-        job = found(name)
-        if not service.jobs.remove(name):
-            raise ProblemError(404, "There is no such prediction, or it was removed.")
-        if job.state != "running":  # else whoever predicts it does so
+        state = service.jobs.remove(name) if is_name(name) else None
+        if state is None:
+            raise _no_such()
+        if state != RUNNING:  # else whoever predicts it does so
             service.folder.remove(name)
 
     @app.get(
@@ -537,15 +556,31 @@ def make_app(service: Service) -> Guard:
     @app.get(
         "/health",
         response_model=answers.HealthAnswer,
-        responses=_told(),
-        summary="Ask whether it lives",
+        responses=_told()
+        | {
+            503: {
+                "model": answers.HealthAnswer,
+                "description": "It does not predict, and says why.",
+            }
+        },
+        summary="Ask whether it predicts",
     )
-    def health() -> answers.HealthAnswer:
-        counts = service.jobs.counts()
+    def health(response: Response) -> answers.HealthAnswer:
+        counts, fault = {}, service.predictor.fault
+        try:
+            counts = service.jobs.counts()
+        except sqlite3.Error as error:
+            fault = fault or fault_words(error)
+        status = "failing" if fault else "ok"
+        if not service.predictor.is_alive():
+            status, fault = "stopped", fault or "The service stops."
+        if fault:
+            response.status_code = 503
         return answers.HealthAnswer(
-            status="ok" if service.predictor.is_alive() else "stopped",
-            waiting=counts["waiting"],
-            running=counts["running"],
+            status=status,
+            problem=fault or None,
+            waiting=counts.get(WAITING),
+            running=counts.get(RUNNING),
             version=__version__,
         )
 

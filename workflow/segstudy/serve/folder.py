@@ -73,22 +73,20 @@ class Folder:
         """Remove the upload of a prediction that is finished."""
         shutil.rmtree(self.prediction(name) / "input", ignore_errors=True)
 
-    def remove_if_gone(self, name: str, jobs: JobQueue) -> None:
-        """Remove the files of a prediction that was deleted meanwhile."""
-        if jobs.find(name) is None:
+    def clear(self, name: str, jobs: JobQueue) -> None:
+        """Remove the upload of a prediction that is finished, and all of one that was deleted meanwhile."""
+        job = jobs.find(name)
+        if job is None:
             self.remove(name)
+        elif job.finished is not None:
+            self.remove_input(name)
 
     def tidy(self, jobs: JobQueue) -> None:
         """Remove what a service that was stopped left half: uploads, and files that stand in no queue."""
         for left in self.incoming.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        known = set(jobs.names())
         for place in (self.path / "predictions").iterdir():
-            job = jobs.find(place.name) if place.name in known else None
-            if job is None:
-                shutil.rmtree(place, ignore_errors=True)
-            elif job.finished is not None:
-                self.remove_input(job.id)
+            self.clear(place.name, jobs)
 
     def close(self) -> None:
         """Give the folder free."""

@@ -33,6 +33,11 @@ CREATE TABLE IF NOT EXISTS predictions (
 )
 """
 _COLUMNS = "id, state, model, request, created, started, finished, attempts, result, problem"
+_BEFORE = """
+CASE WHEN state = ? THEN
+  (SELECT count(*) FROM predictions AS other WHERE other.state IN (?, ?) AND other.place < predictions.place)
+END
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Job:
         Volumes, quality and files, once it is done.
     problem
         A sentence, where it failed.
+    before
+        How many are predicted first, where it waits and was looked up by `JobQueue.find`.
     """
 
     id: str
@@ -69,6 +76,7 @@ class Job:
     attempts: int
     result: Mapping[str, Any] | None
     problem: str | None
+    before: int | None = None
 
 
 class JobQueue:
@@ -133,21 +141,21 @@ class JobQueue:
             )
 
     def resume(self, most_attempts: int) -> tuple[list[str], list[str]]:
-        """Let what a stopped service left running wait again, at its old place.
+        """Let what was cut off while it ran wait again, at its old place.
 
         Returns
         -------
         waiting : list of str
             Those that are predicted anew.
         failed : list of str
-            Those that were begun `most_attempts` times: they may be what stops the service.
+            Those that were begun `most_attempts` times: they may be what cuts predictions off.
         """
         with self._connected() as connection:
             failed = connection.execute(
                 "UPDATE predictions SET state = ?, finished = ?, problem = ? WHERE state = ? AND attempts >= ? RETURNING id",
                 (
                     *(FAILED, self._clock()),
-                    f"The service stopped {most_attempts} times while it predicted this image, which is not tried again.",
+                    f"The service was cut off {most_attempts} times while it predicted this image, which is not tried again.",
                     *(RUNNING, most_attempts),
                 ),
             ).fetchall()
@@ -161,24 +169,18 @@ class JobQueue:
         """Return a prediction; None where there is none of this name."""
         with self._connected() as connection:
             row = connection.execute(
-                f"SELECT {_COLUMNS} FROM predictions WHERE id = ?", (name,)
+                f"SELECT {_COLUMNS}, {_BEFORE} FROM predictions WHERE id = ?",
+                (WAITING, WAITING, RUNNING, name),
             ).fetchone()
         return _job(row) if row else None
 
-    def before(self, name: str) -> int:
-        """Count the predictions that are waiting or running before one that waits."""
+    def remove(self, name: str) -> str | None:
+        """Remove a prediction, and return the state that it was removed in; None where there was none."""
         with self._connected() as connection:
-            (number,) = connection.execute(
-                "SELECT count(*) FROM predictions WHERE state IN (?, ?) AND place < (SELECT place FROM predictions WHERE id = ?)",
-                (WAITING, RUNNING, name),
+            row = connection.execute(
+                "DELETE FROM predictions WHERE id = ? RETURNING state", (name,)
             ).fetchone()
-        return number
-
-    def remove(self, name: str) -> bool:
-        """Remove a prediction in whatever state; return whether there was one."""
-        with self._connected() as connection:
-            done = connection.execute("DELETE FROM predictions WHERE id = ?", (name,))
-        return done.rowcount > 0
+        return row[0] if row else None
 
     def remove_older(self, seconds: float) -> list[str]:
         """Remove what was finished that long ago, and return the names."""
@@ -215,7 +217,9 @@ class JobQueue:
 
 
 def _job(row: Sequence[Any]) -> Job:
-    name, state, model, request, created, started, finished, attempts, result, problem = row
+    name, state, model, request, created, started, finished, attempts, result, problem, *before = (
+        row
+    )
     return Job(
         name,
         state,
@@ -224,4 +228,5 @@ def _job(row: Sequence[Any]) -> Job:
         *(created, started, finished, attempts),
         parse_json(result, "the queue") if result else None,
         problem,
+        *before,
     )

@@ -5,9 +5,11 @@ limit or takes too long is ended, the prediction fails with the reason, and the 
 """
 
 import json
+import math
 import os
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -25,10 +27,15 @@ from segstudy.log import log
 from segstudy.serve.folder import Folder
 from segstudy.serve.job_queue import Job, JobQueue
 from segstudy.serve.limits import Limits
+from segstudy.serve.problems import fault_words
 from segstudy.serve.prometheus import Counts
 
 LOOK_S = 0.1
 """Time between two looks at the process."""
+RETRY_S = 5.0
+"""Time until a queue or a disk that failed is tried again."""
+SWEEP_S = 30.0
+"""Time between two looks for what was kept for its time."""
 
 
 class StoppedError(Exception):
@@ -64,9 +71,17 @@ class Worker:
         self.models: dict[str, dict[str, Any]] = first["models"]
 
     def _listen(self) -> None:
-        for line in self._process.stdout:
-            self._events.put(parse_json(line, "the process that predicts"))
-        self._events.put(None)
+        try:
+            for line in self._process.stdout:
+                self._events.put(parse_json(line, "the process that predicts"))
+        except (
+            InputError,
+            ValueError,
+            OSError,
+        ) as error:  # no line of ours, or the pipe was closed
+            log.error("the process that predicts is not understood: %s", type(error).__name__)
+        finally:
+            self._events.put(None)
 
     def ask(
         self, request: Mapping[str, Any], check: Callable[[], None]
@@ -129,7 +144,7 @@ class Predictor(threading.Thread):
     start_worker
         Returns a new `Worker`.
     jobs
-        The queue.
+        The queue, in which nothing runs but what this thread took.
     folder
         Of the predictions.
     limits
@@ -154,6 +169,8 @@ class Predictor(threading.Thread):
         self.models = self._worker.models
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._progress: tuple[str, str, float | None] = ("", "", None)
+        self._fault = self._unloaded = self._taken = ""
+        self._swept = -math.inf
 
     def progress(self, name: str) -> tuple[str, float | None]:
         """Return the step of a running prediction, and the share that is done where that is known."""
@@ -165,6 +182,11 @@ class Predictor(threading.Thread):
         """Return the memory of the process that predicts."""
         worker = self._worker
         return worker.memory_bytes if worker else 0
+
+    @property
+    def fault(self) -> str:
+        """Return why nothing is predicted at present; empty where nothing is amiss."""
+        return self._fault or self._unloaded
 
     def wake(self) -> None:
         """Look at the queue at once."""
@@ -180,23 +202,40 @@ class Predictor(threading.Thread):
             self._worker.end()
 
     def run(self) -> None:
-        """Take predictions until `stop`."""
-        swept = 0.0
+        """Take predictions until `stop`; where queue or disk fail, say so, and go on once they work again."""
         while not self._stopping.is_set():
-            if time.monotonic() - swept > 30:
-                swept = time.monotonic()
-                self.sweep()
-            job = self._jobs.take()
-            if job is None:
-                self._wake.wait(1)
-                self._wake.clear()
-                continue
             try:
-                self._predict(job)
-            except Exception as error:  # the thread goes on with the next
-                log.error("prediction %s: %s", job.id, type(error).__name__)
-                self._end_worker()
-                self._failed(job, "The service failed on this image, which its log tells of.")
+                if self._fault:
+                    self._recover()
+                self._turn()
+            except Exception as error:  # of the machine, not of an image
+                words = fault_words(error)
+                if words != self._fault:
+                    log.error("%s It is tried again every %g s.", words, RETRY_S)
+                self._fault = words
+                self._stopping.wait(RETRY_S)
+
+    def _recover(self) -> None:
+        """Let what a fault cut off wait again; an error where the fault is still there."""
+        self._jobs.resume(self._limits.attempts)
+        if self._taken:
+            self._folder.clear(self._taken, self._jobs)
+        self._fault = ""
+        log.info("queue and disk work again")
+
+    def _turn(self) -> None:
+        """Predict what waits first, or wait for it."""
+        if time.monotonic() - self._swept > SWEEP_S:
+            self._swept = time.monotonic()
+            self.sweep()
+        job = self._jobs.take()
+        if job is None:
+            self._wake.wait(1)
+            self._wake.clear()
+            return
+        self._taken = job.id
+        self._predict(job)
+        self._taken = ""
 
     def sweep(self) -> None:
         """Remove what was finished longer ago than it is kept."""
@@ -205,27 +244,33 @@ class Predictor(threading.Thread):
             log.info("prediction %s removed: kept for its time", name)
 
     def _predict(self, job: Job) -> None:
+        """Predict, and note how it ended; an error where the machine fails: the prediction then stays as running."""
         began = time.monotonic()
         self._progress = (job.id, "starting", None)
         try:
             event = self._outcome(job, began)
+        except (sqlite3.Error, OSError):
+            self._end_worker()
+            raise
         except StoppedError as why:
             self._end_worker()
-            if self._stopping.is_set():
-                self._jobs.put_back(job.id)
-            elif str(why):
-                self._failed(job, str(why))
-            self._folder.remove_if_gone(job.id, self._jobs)
-            return
-        seconds = time.monotonic() - began
-        if "problem" in event:
-            self._failed(job, event["problem"])
-        else:
-            self._counts.predicted(job.model, "done", seconds)
+            event = {"problem": str(why)}
+        except Exception as error:  # the thread goes on with the next
+            log.error("prediction %s: %s", job.id, type(error).__name__)
+            self._end_worker()
+            event = {"problem": "The service failed on this image, which its log tells of."}
+        if "result" in event:
+            seconds = time.monotonic() - began
             self._jobs.finish(job.id, event["result"])
+            self._counts.predicted(job.model, "done", seconds)
             log.info("prediction %s done in %.1f s", job.id, seconds)
-            self._folder.remove_input(job.id)
-        self._folder.remove_if_gone(job.id, self._jobs)
+        elif self._stopping.is_set() and self._worker is None:
+            self._jobs.put_back(job.id)
+        elif event["problem"]:  # else nobody asks any more
+            self._jobs.fail(job.id, event["problem"])
+            self._counts.predicted(job.model, "failed", None)
+            log.info("prediction %s failed", job.id)
+        self._folder.clear(job.id, self._jobs)
         if self.memory_bytes > self._limits.memory_bytes / 2:  # what libraries keep
             self._end_worker()
 
@@ -238,9 +283,12 @@ class Predictor(threading.Thread):
                 self._worker = self._start_worker()
             except InputError as error:
                 log.error("the process that predicts cannot be started: %s", error)
-                raise StoppedError(
-                    "The model cannot be loaded, which the service's log tells of."
-                ) from None
+                self._unloaded = "The model cannot be loaded, which the service's log tells of."
+                raise StoppedError(self._unloaded) from None
+            self._unloaded = ""
+            self.models = self._worker.models
+        if unfit := self._no_longer_served(job):
+            return {"problem": unfit}
         place = self._folder.prediction(job.id)
         request = {
             "id": job.id,
@@ -267,8 +315,9 @@ class Predictor(threading.Thread):
                 )
             if time.monotonic() - looked > 1:
                 looked = time.monotonic()
-                if self._jobs.find(job.id) is None:
-                    raise StoppedError("")
+                with suppress(sqlite3.Error):  # which ends no prediction that goes well
+                    if self._jobs.find(job.id) is None:
+                        raise StoppedError("")
 
         event: dict[str, Any] = {}
         for event in worker.ask(request, check):
@@ -276,11 +325,14 @@ class Predictor(threading.Thread):
                 self._progress = (job.id, event["step"], event.get("fraction"))
         return event
 
-    def _failed(self, job: Job, why: str) -> None:
-        self._counts.predicted(job.model, "failed", None)
-        self._jobs.fail(job.id, why)
-        log.info("prediction %s failed", job.id)
-        self._folder.remove_input(job.id)
+    def _no_longer_served(self, job: Job) -> str:
+        """Say why a prediction that waited is not made: its model is gone, or another one has its name; empty where it is there."""
+        names = ", ".join(self.models)
+        if job.model not in self.models:
+            return f"The model {job.model} is no longer served here: send the image again, for one of {names}."
+        if job.request.get("checksum") != self.models[job.model]["checksum"]:
+            return f"Another model is now called {job.model} here: send the image again, if it is the one that you want."
+        return ""
 
     def _end_worker(self) -> None:
         if self._worker is not None:

@@ -1,10 +1,32 @@
-"""What is told of a request that cannot be answered, after RFC 9457 (problem details)."""
+"""What is told of a request that cannot be answered, after RFC 9457 (problem details), and of a machine that fails."""
 
+import errno
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis or treatment."
 """Stands on the page, in the description of the API and in its answers."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that the disk is full."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def fault_words(error: BaseException) -> str:
+    """Say in a sentence what of the service's machine fails; an error's own words may name files, and are left out."""
+    if is_full(error):
+        return "The disk of the service is full."
+    if isinstance(error, sqlite3.Error):
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        return f"The queue of the service cannot be read or written ({name})."
+    if isinstance(error, OSError):
+        name = errno.errorcode.get(error.errno, type(error).__name__)
+        return f"The disk of the service, or its system, fails ({name})."
+    return f"The service fails between two predictions ({type(error).__name__})."
 
 
 class ProblemError(Exception):

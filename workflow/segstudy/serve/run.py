@@ -59,8 +59,8 @@ def running(
     spool = tempfile.tempdir
     try:
         jobs, counts = JobQueue(held.queue_file()), Counts()
-        held.tidy(jobs)
         waiting, failed = jobs.resume(limits.attempts)
+        held.tidy(jobs)  # after it, since what is given up needs its upload no more
         for name in waiting:
             log.info("prediction %s was cut off, and is done again", name)
         for name in failed:

@@ -4,6 +4,7 @@ The name that a client gives a file, which may be a patient's, decides nothing a
 of our own, so that no name in an archive can lead anywhere.
 """
 
+import errno
 import math
 import re
 import shutil
@@ -18,23 +19,34 @@ from typing import IO
 
 from isal import isal_zlib
 
+from segstudy.images.signatures import (
+    AFTER_VOXELS,
+    DICOM_PLACE,
+    GZIP,
+    NIFTI_SIZES,
+    is_dicom,
+    is_nifti,
+)
 from segstudy.serve.limits import Limits
 from segstudy.serve.problems import ProblemError
+from segstudy.unpack import MAXIMUM_RATIO, most_unpacked
 
+PACKED = "stored, or deflate"
+"""How a zip may be packed, in words."""
 EXPECTED = "NIfTI (.nii, .nii.gz), NRRD (.nrrd), or a zip of one DICOM series"
 """What a service takes, in words."""
-RATIO = 1000
-"""Bytes that a byte of a zip may stand for; deflate reaches 1032, on zeros alone."""
-SMALL_BYTES = 100_000_000
-"""What may be unpacked of however few bytes."""
-AFTER_VOXELS = 1_000_000
-"""Bytes after the voxels of a NIfTI file that are let pass."""
 DIRECTORY_BYTES = 400
 """Of an entry in the directory of a zip, its name among them, on average."""
 HEADER_BYTES = 65_536
 """Of a header of NRRD."""
 BLOCK = 1 << 20
-GZIP, ZIP, NRRD, DICOM = b"\x1f\x8b", b"PK\x03\x04", b"NRRD000", b"DICM"
+ZIP, NRRD = b"PK\x03\x04", b"NRRD000"
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Ways in which a zip may be packed: those whose least unpacked bytes a byte are bounded, as DICOM's own writers use them."""
+ENCRYPTED = 0x1 | 0x40 | 0x2000
+"""Flags of a zip's entry: encrypted, strongly so, and with a hidden directory."""
+PATCHED = 0x20
+"""Flag of a zip's entry that holds changes to another file."""
 FOREIGN = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -115,11 +127,11 @@ def take(source: IO[bytes], folder: Path, name: str, limits: Limits) -> Upload:
         return _take_zip(source, folder / name, limits)
     if head.startswith(GZIP):
         return _take_nifti(_Unzipped(source), folder / f"{name}.nii", limits)
-    if _is_nifti(head):
+    if is_nifti(head):
         return _take_nifti(source, folder / f"{name}.nii", limits)
     if head.startswith(NRRD):
         return _take_nrrd(source, folder / f"{name}.nrrd", limits)
-    if head[128:132] == DICOM:
+    if is_dicom(head):
         target = folder / name
         target.mkdir()
         _copy(source, target / "00001.dcm", limits.unpacked_bytes)
@@ -147,16 +159,10 @@ def check_channels(uploads: Sequence[Upload], channels: Sequence[str], limits: L
 # --- NIfTI ----------------------------------------------------------------------------------------
 
 
-def _is_nifti(head: bytes) -> bool:
-    return head[:4] in [
-        size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")
-    ]
-
-
 def _take_nifti(source: "IO[bytes] | _Unzipped", target: Path, limits: Limits) -> Upload:
     """Write a NIfTI file unpacked, no more of it than its header promises."""
     head = source.read(544)
-    if not _is_nifti(head):
+    if not is_nifti(head):
         raise ProblemError(
             415,
             "The gzip file holds no NIfTI image.",
@@ -192,7 +198,7 @@ def _take_nifti(source: "IO[bytes] | _Unzipped", target: Path, limits: Limits) -
 
 def _promised(head: bytes) -> tuple[int, int]:
     """Read how many voxels a NIfTI header promises, and how many bytes with all before them."""
-    order = "<" if int.from_bytes(head[:4], "little") in (348, 540) else ">"
+    order = "<" if int.from_bytes(head[:4], "little") in NIFTI_SIZES else ">"
     second = int.from_bytes(head[:4], "little" if order == "<" else "big") == 540
     if len(head) < (540 if second else 348):
         raise ProblemError(422, "The file ends within its header.", f"{len(head)} bytes", EXPECTED)
@@ -396,13 +402,20 @@ def _take_zip(source: IO[bytes], folder: Path, limits: Limits) -> Upload:
             kept = total = 0
             for number, member in enumerate(members, 1):
                 with archive.open(member) as file:
-                    head = file.read(132)
-                    if head[128:] != DICOM:
+                    head = file.read(DICOM_PLACE + 4)
+                    if not is_dicom(head):
                         continue
                     kept += 1
                     total += _written(
                         head, file, folder / f"{number:05d}.dcm", limits.unpacked_bytes - total
                     )
+    except NotImplementedError:  # of a later version; a RuntimeError, too
+        raise ProblemError(
+            422,
+            "The zip archive is packed in a way that is not read here.",
+            "a later version of zip",
+            PACKED,
+        ) from None
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -411,21 +424,16 @@ def _take_zip(source: IO[bytes], folder: Path, limits: Limits) -> Upload:
         ValueError,
         OverflowError,
         RuntimeError,
+        OSError,
     ) as error:
+        # A place before the file's beginning is no fault of the disk.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise ProblemError(
             422,
             "The zip archive is damaged or ends early: send it again.",
             type(error).__name__,
             EXPECTED,
-        ) from None
-    except (NotImplementedError, OSError) as error:
-        if getattr(error, "errno", None):  # of the disk
-            raise
-        raise ProblemError(
-            422,
-            "The zip archive is packed in a way that is not read here.",
-            type(error).__name__,
-            "deflate, or stored",
         ) from None
     if not kept:
         raise ProblemError(
@@ -496,23 +504,36 @@ def _check_members(members: Sequence[zipfile.ZipInfo], limits: Limits) -> None:
                 f"file {number} is {'a link' if kind == stat.S_IFLNK else 'a device or a pipe'}",
                 "files alone",
             )
-        if one.flag_bits & 1:
+        if one.flag_bits & ENCRYPTED:
             raise ProblemError(
                 422,
                 "The zip archive is encrypted.",
                 f"file {number} needs a password",
                 "no password",
             )
+        if one.compress_type not in METHODS or one.flag_bits & PATCHED:
+            method = "patch" if one.flag_bits & PATCHED else _method(one.compress_type)
+            raise ProblemError(
+                422,
+                "The zip archive is packed in a way that is not read here.",
+                f"file {number} by {method}",
+                PACKED,
+            )
     unpacked = sum(one.file_size for one in members)
     packed = sum(one.compress_size for one in members)
     _check_bytes(unpacked, limits)
-    if unpacked > max(SMALL_BYTES, RATIO * packed):
+    if unpacked > most_unpacked(packed):
         raise ProblemError(
             413,
             "The zip archive unpacks to far more than scans do.",
             f"{unpacked:,} bytes of {packed:,}",
-            f"at most {RATIO} times as many",
+            f"at most {MAXIMUM_RATIO} times as many",
         )
+
+
+def _method(number: int) -> str:
+    """Return what a way of packing is called, by its number in the directory of a zip."""
+    return zipfile.compressor_names.get(number, f"method {number}")
 
 
 def _written(head: bytes, file: IO[bytes], target: Path, most: int) -> int:

@@ -20,13 +20,12 @@ from segstudy.images.formats.stored import (
 from segstudy.images.grids import Grid
 from segstudy.images.headers import nifti_affine, one_line, open_nifti
 from segstudy.images.names import FREESURFER, ending, times
+from segstudy.images.signatures import AFTER_VOXELS, GZIP
 from segstudy.images.unreadable import why_unreadable
 from segstudy.log import log
 
 GZIP_RATIO = 1032
 """Bytes that one byte of a gzip stream can stand for at most (deflate's limit)."""
-AFTER_VOXELS = 1_000_000
-"""Bytes after the voxels that are let pass."""
 
 Volume = nibabel.Nifti1Image | nibabel.MGHImage
 
@@ -113,7 +112,7 @@ def _decompressed(path: Path, most: int) -> bytes:
     parts = []
     while rest:
         member = isal_zlib.decompressobj(wbits=31)
-        if parts and not rest.startswith(b"\x1f\x8b"):
+        if parts and not rest.startswith(GZIP):
             if rest.strip(b"\0"):
                 log.warning("%s: %d bytes after its end; left out", path, len(rest))
             break
