@@ -7,6 +7,7 @@ rule publish:
     input:
         PATHS.report,
         lambda w: rules.publish_figures.output,
+        PATHS.rating_page if STUDY.ratings else [],
     localrule: True
 
 

@@ -17,6 +17,7 @@ from segstudy.publish.drawing import draw
 from segstudy.publish.methods import methods
 from segstudy.publish.rating import write_rating_page
 from segstudy.publish.results import Results
+from segstudy.publish.settings_file import write_resolved, write_settings
 from segstudy.publish.views import ViewCache
 from segstudy.rating_files import COLUMNS, GRADES, letters, read_key
 from segstudy.review import accounting
@@ -195,3 +196,34 @@ def test_the_study_file_takes_files_from_its_folder(tmp_path):
     study: Study = read_study(file)
     assert study.ratings.files == (str(tmp_path / "ratings-anna.csv"),)
     assert (study.ratings.cases, study.ratings.seed) == (20, 20)
+
+
+def test_the_zip_names_no_file_of_ratings_and_no_folder_of_corrections(results, tmp_path):
+    """Corrections that lie beside the study file are not in it, which is no other study."""
+    content = {
+        "name": "tiny",
+        "datasets": {
+            "thorax": {
+                "source": {"layout": "table", "path": "table.tsv"},
+                "modality": "CT",
+                "structures": {"heart": 1, "aorta": 2},
+            }
+        },
+        "models": {"enet": {"network": "enet"}},
+        "ratings": {"cases": 3, "files": ["ratings-anna.csv"]},
+    }
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    ran = read_study(file).model_copy(update={"corrections": str(tmp_path / "tiny.corrections")})
+    written = tmp_path / "zip" / "settings.yaml"
+    written.parent.mkdir()
+    write_settings(written, ran, file, lambda text: False)
+    assert "anna" not in written.read_text()
+    assert read_study(written).ratings.cases == 3
+    write_resolved(tmp_path / "zip" / "settings.resolved.yaml", ran, written)
+    resolved = (tmp_path / "zip" / "settings.resolved.yaml").read_text()
+    assert "anna" not in resolved and str(tmp_path) not in resolved
+    with_folder = tmp_path / "named.yaml"
+    with_folder.write_text(yaml.safe_dump({**content, "corrections": "mine"}, sort_keys=False))
+    gaps = write_settings(written, read_study(with_folder), with_folder, lambda text: False)
+    assert "`corrections` is (corrected labels)" in gaps and "mine" not in written.read_text()
