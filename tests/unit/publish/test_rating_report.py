@@ -1,9 +1,16 @@
 """The page for raters, and what figures, report, methods and settings say of ratings and of changed places."""
 
+import html
+import json
+import re
+import subprocess
+from types import SimpleNamespace
+
 import builder
 import pandas
 import pytest
 import yaml
+from test_browser import BROWSER, QUIET
 from test_figures import check_texts
 
 from segstudy import correction_records
@@ -11,7 +18,7 @@ from segstudy.files import write_json, write_table
 from segstudy.images.checksum import label_checksum
 from segstudy.images.files import read_label
 from segstudy.jobs import slices
-from segstudy.publish import corrected, ratings, redaction, style
+from segstudy.publish import anonymous, corrected, ratings, redaction, style
 from segstudy.publish.catalogue import figures
 from segstudy.publish.drawing import draw
 from segstudy.publish.methods import methods
@@ -19,7 +26,7 @@ from segstudy.publish.rating import write_rating_page
 from segstudy.publish.results import Results
 from segstudy.publish.settings_file import write_resolved, write_settings
 from segstudy.publish.views import ViewCache
-from segstudy.rating_files import COLUMNS, GRADES, letters, read_key
+from segstudy.rating_files import COLUMNS, GRADES, letters, read_key, read_ratings, resolved
 from segstudy.review import accounting
 from segstudy.review import ratings as counting
 from segstudy.study import Study, read_study
@@ -117,6 +124,82 @@ def test_the_page_names_no_model_and_shows_no_reference(results):
     assert [one.code for _, one in letters(shown)] == list(own)
     assert all(f'"{name}"' in page for name in COLUMNS)
     assert all(f'value="{grade}"' in page for grade in GRADES)
+
+
+VIEWER = """<script>
+const niivue = {
+  Niivue: class { volumes = []; attachToCanvas() {} setSliceType() {} setOpacity() {} addVolume() {} removeVolume() {} },
+  NVImage: { loadFromBase64: async () => ({ setColormapLabel() {} }) },
+};
+</script>"""
+READER = """<script>
+const rate = (grade, remark) => {
+  const input = document.querySelector(`input[value=${grade}]`);
+  input.checked = true;
+  input.dispatchEvent(new Event("change"));
+  field("remark").value = remark;
+  field("remark").dispatchEvent(new Event("input"));
+};
+const pause = () => new Promise((done) => setTimeout(done, 20));
+addEventListener("load", async () => {
+  const found = { errors: [] };
+  try {
+    let saved;
+    URL.createObjectURL = (blob) => { saved = blob; return "#"; };
+    HTMLAnchorElement.prototype.click = function () { found.name = this.download; };
+    await pause();
+    found.closed = field("grades").disabled;
+    found.choices = [...field("label").options].map((one) => one.textContent);
+    field("rater").value = "Anna B.";
+    field("rater").dispatchEvent(new Event("input"));
+    rate("good", 'the "apex", cut');
+    field("next").click();
+    await pause();
+    found.second = field("which").textContent;
+    rate("bad", "");
+    field("save").click();
+    found.csv = await saved.text();
+    found.count = field("count").textContent;
+    field("rater").value = "Ben";
+    field("rater").dispatchEvent(new Event("input"));
+    found.of_another = [...document.querySelectorAll("input[name=grade]")].some((one) => one.checked);
+    field("rater").value = "Anna B.";
+    field("rater").dispatchEvent(new Event("input"));
+    found.kept = document.querySelector("input[name=grade]:checked").value;
+  } catch (error) { found.errors.push(String(error.stack)); }
+  const pre = document.createElement("pre");
+  pre.id = "found";
+  pre.textContent = JSON.stringify(found);
+  document.body.append(pre);
+});
+</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser: install chromium")
+def test_what_a_reader_saves_is_read_back_with_the_models(results, tmp_path):
+    """In a browser, with a stand-in for NiiVue: two predictions of the first case are rated and saved."""
+    page = (results.root / "rating/index.html").read_text()
+    page = page.replace('<script src="niivue.umd.js"></script>', VIEWER)
+    (tmp_path / "page.html").write_text(page.replace("</body>", READER))
+    done = subprocess.run(
+        [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))  # fmt: skip
+    assert found["errors"] == []
+    assert found["closed"] and not found["of_another"] and found["kept"] == "bad"
+    assert found["choices"] == ["prediction A", "prediction B", "prediction C"]
+    assert (found["name"], found["count"]) == ("ratings-anna-b.csv", "2 of 9 rated")
+    (tmp_path / "saved.csv").write_text(found["csv"])
+    key = read_key(results.root / "review/rating_key.csv")
+    pairs = resolved(read_ratings([tmp_path / "saved.csv"]), key, "tiny")
+    expected = [one for _, one in letters([one for one in key if one.case == key[0].case])][:2]
+    assert [shown for _, shown in pairs] == expected
+    assert found["second"] == f"Prediction B of {key[0].case}"
+    assert [(one.rater, one.grade, one.remark) for one, _ in pairs] == [
+        ("Anna B.", "good", 'the "apex", cut'),
+        ("Anna B.", "bad", ""),
+    ]
 
 
 def test_the_figure_of_ratings_has_all_numbers(results):
@@ -227,3 +310,17 @@ def test_the_zip_names_no_file_of_ratings_and_no_folder_of_corrections(results, 
     with_folder.write_text(yaml.safe_dump({**content, "corrections": "mine"}, sort_keys=False))
     gaps = write_settings(written, read_study(with_folder), with_folder, lambda text: False)
     assert "`corrections` is (corrected labels)" in gaps and "mine" not in written.read_text()
+
+
+def test_anonymous_results_have_ratings_without_names(results, tmp_path, monkeypatch):
+    with_accounting(results, monkeypatch)
+    monkeypatch.setattr("segstudy.publish.anonymous._link", lambda *_: None)
+    (results.root / "review/ratings/given.csv").write_text("rater,case\nanna,case_001\n")
+    numbers = anonymous.numbered(results)
+    leaks = SimpleNamespace(find=lambda text: [])
+    anonymous.anonymised(results, numbers, leaks, tmp_path / "tiny")
+    own = tmp_path / "tiny/review/ratings"
+    assert {path.name for path in own.iterdir()} == {"ratings.csv", "agreement.csv", "dice.csv"}
+    assert pandas.read_csv(own / "ratings.csv").equals(
+        pandas.read_csv(results.root / "review/ratings/ratings.csv")
+    )
