@@ -49,6 +49,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes.set_xlim(-1.15, 2.15)
         axes.set_ylim(most - 0.4, -0.6)
         axes.set_xticks([0, 1], [f"{side}\nlabels" for side in SIDES])
+        # Side by side, the two would meet between the lines' ends.
+        for label, side in zip(axes.get_xticklabels(), ("right", "left"), strict=True):
+            label.set_horizontalalignment(side)
         axes.set_yticks([])
         axes.grid(False)
         for spine in ("left", "bottom"):
