@@ -135,7 +135,12 @@ def read_ratings(paths: Iterable[Path | str]) -> list[Rating]:
     """
     found, wrong, before = [], [], {}
     for path in map(Path, paths):
-        for line, row in _rows(path, COLUMNS):
+        rows = _rows(path, COLUMNS)
+        if not rows:
+            wrong.append(
+                f"{path}: no rating in it; leave it out of ratings.files until there is one"
+            )
+        for line, row in rows:
             one = Rating(f"{path}, line {line}", **row)
             found.append(one)
             empty = [name for name in COLUMNS if name != "remark" and not row[name]]

@@ -113,6 +113,7 @@ def test_a_prediction_is_rated_once_by_a_rater_over_all_files(tmp_path):
         ("case;grade\n", "no column 'study'; expected a CSV file with study, rater"),
         (",".join(files.COLUMNS) + "\ntiny,anna\n", "line 2: not as many cells as the header has"),
         ("", "no column 'study'"),
+        (",".join(files.COLUMNS) + "\n", "a.csv: no rating in it"),
     ],
 )
 def test_what_is_no_file_of_ratings_is_told(tmp_path, content, told):
