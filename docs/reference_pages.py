@@ -14,7 +14,7 @@ from segstudy import cli, metric
 from segstudy.cases import Split
 from segstudy.metrics import slice_dice, table
 from segstudy.publish.citations import REFERENCES
-from segstudy.review import accounting, opening, provenance, study_queue
+from segstudy.review import accounting, opening, provenance, ratings, study_queue
 from segstudy.statistics import comparisons, quality, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
@@ -79,6 +79,22 @@ TABLES = {
     "review/corrections/faults.csv": (
         "The share of faulty labels, by strata; `all` is the whole dataset.",
         accounting.FAULTS,
+    ),
+    "review/ratings/ratings.csv": (
+        "Grades that readers gave predictions, a row a rater, and one of all; in the zip `ratings.csv`.",
+        ratings.COUNTS,
+    ),
+    "review/ratings/agreement.csv": (
+        "How far each two raters agree; in the zip `ratings_agreement.csv`.",
+        ratings.AGREEMENT,
+    ),
+    "review/ratings/dice.csv": (
+        "Dice of the predictions of each grade; in the zip `ratings_dice.csv`.",
+        ratings.DICE,
+    ),
+    "review/ratings/given.csv": (
+        "Each rating with its model, which the zip has not, since it names raters.",
+        ratings.GIVEN,
     ),
     "statistics/values.csv": ("The values that are compared.", VALUES),
     "statistics/summary.csv": (

@@ -111,6 +111,8 @@ INPUTS = Inputs(
 CORRECTED = in_a_sentence(INPUTS.has_corrections)()
 # Datasets in which labels were reviewed.
 REVIEWED = list(filter(in_a_sentence(INPUTS.has_label_chain), STUDY.datasets))
+# Readers have rated predictions.
+RATED = bool(STUDY.ratings and STUDY.ratings.files)
 # Of a cluster's nodes nothing is known here; without one, jobs run on this machine.
 RESOURCES = JobResources(
     INPUTS,

@@ -116,3 +116,31 @@ rule review_corrections:
         " --corrected {input.corrected:q} --summary {input.summary:q} --tests {input.tests:q}"
         " --ranking {input.ranking:q} --settings {params.settings:q} {params.before:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
+
+
+# What readers think of predictions, once their codes are resolved.
+rule review_ratings:
+    input:
+        ratings=STUDY.ratings.files if RATED else [],
+        key=PATHS.rating_key,
+        metrics=PATHS.metrics,
+    output:
+        directory(PATHS.ratings),
+    log:
+        PATHS.log("review", "ratings"),
+    benchmark:
+        PATHS.benchmark("review", "ratings")
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=runtime_min(10),
+    params:
+        settings=lambda w: slices.rating_settings(STUDY),
+        state=lambda w, input: state_of(input.ratings),
+        code=digest("review.ratings", "review.steps"),
+    shell:
+        "python -m segstudy review ratings --ratings {input.ratings:q} --key {input.key:q}"
+        " --metrics {input.metrics:q} --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -7,6 +7,7 @@ rule publish:
     input:
         PATHS.report,
         lambda w: rules.publish_figures.output,
+        PATHS.rating_page if STUDY.ratings else [],
     localrule: True
 
 
@@ -24,6 +25,8 @@ rule publish_figures:
         ],
         labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
         plans=targets.plans(STUDY, PATHS),
+        ratings=PATHS.ratings if RATED else [],
+        corrections=PATHS.accounting if CORRECTED else [],
         trainings=[
             f"{folder}/{file}"
             for folder in runs(PATHS.training(), models=targets.followed_models(STUDY))
@@ -105,6 +108,42 @@ rule publish_viewer:
         " --results {params.results:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
+# The page on which readers rate predictions without knowing whose they are; the key stays apart from it.
+rule publish_rating:
+    input:
+        metrics=PATHS.metrics,
+        cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
+        images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],
+        labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
+        predictions=runs(PATHS.predictions()),
+        page=[
+            shipped.PACKAGE / f"publish/{file}"
+            for file in ("rating.html", "viewer.html", "niivue/niivue.umd.js")
+        ],
+    output:
+        page=directory(PATHS.rating_page),
+        key=PATHS.rating_key,
+    log:
+        PATHS.log("publish", "rating"),
+    benchmark:
+        PATHS.benchmark("publish", "rating")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(lambda w: 4000 + 4 * RESOURCES.largest_mb()),
+        runtime=runtime_min(60),
+    params:
+        results=subpath(output.page, parent=True),
+        settings=lambda w: slices.rating_page_settings(STUDY).to_json(),
+        defaults=slices.rating_page_settings(STUDY).digest(),
+        code=code_of_measured(STUDY, "publish.command"),
+    shell:
+        "python -m segstudy publish rating --settings {params.settings:q}"
+        " --results {params.results:q} --output {output.page:q} --key {output.key:q}"
+        " 2>&1 | tee {log:q}"
+
+
 rule publish_report:
     input:
         figures=rules.publish_figures.output,
@@ -123,6 +162,7 @@ rule publish_report:
         published=shipped.RESOURCES / "published.csv",
         participants=list(INPUTS.participants(STUDY.datasets).values()),
         corrections=PATHS.accounting if CORRECTED else [],
+        ratings=PATHS.ratings if RATED else [],
         label_chains=[PATHS.provenance(dataset) for dataset in REVIEWED],
         checklists=[shipped.RESOURCES / f"checklists/{one.name}.tsv" for one in CHECKLISTS],
     output:

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from segstudy.review import corrections, queue_command, steps
 
 _EXAMPLES = """examples:
-  segstudy review queue --study demo --control 1
+  segstudy review queue --study demo --control 20
   segstudy review open Patient_02 --study demo
   segstudy review accept p3 p3_corrected.nii.gz --study my/study.yaml --why "the heart ended at the valves"
   segstudy review accept p4 --unchanged --study my/study.yaml --why "right as it is"

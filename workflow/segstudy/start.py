@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segstudy import folds, results_owner, shipped
+from segstudy import folds, rating_files, results_owner, shipped
 from segstudy.cases import Case
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
@@ -37,6 +37,8 @@ def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
             f"{file}: corrections: {study.corrections}: no such folder; expected that of the corrected labels. Make it, or leave the "
             "key out"
         )
+    if study.ratings is not None:
+        rating_files.read_ratings(study.ratings.files)
     if study.corrections is None:
         beside = corrections_beside(study, file, config)
         if beside.is_dir():

@@ -188,8 +188,8 @@ def test_what_a_paper_needs_is_in_it(usual, private):
     held = {name.removeprefix("tables/") for name in content if name.startswith("tables/")}
     absent = {"grid.csv", "instances.csv", "subgroups.csv", "subgroup_tests.csv"}
     absent |= {"quality_cases.csv", "quality_summary.csv", "label_chain.csv"}
-    absent |= {name for name in TABLES if name.startswith("corrections_")}
-    # The study has no grid search, asks for no lesions, and nobody has reviewed its labels.
+    absent |= {name for name in TABLES if name.startswith(("corrections_", "ratings"))}
+    # The study has no grid search, asks for no lesions, and nobody has reviewed its labels or rated its predictions.
     assert held == set(TABLES) - absent
     readme = content["README.md"].decode()
     for name in set(content) - {"README.md"}:

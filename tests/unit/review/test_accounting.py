@@ -84,9 +84,9 @@ def test_cases_are_strata_by_how_they_came_to_be_reviewed():
 # --- which labels count -------------------------------------------------------------------------
 
 
-def headline(reviewed: list[Correction], queue: dict[str, str]) -> str:
+def headline(reviewed: list[Correction], queue: dict[str, str], cases="abcd") -> str:
     found = {one.case: one for one in reviewed}
-    return records.headline("d", "abcd", found, queue)[0]
+    return records.headline("d", cases, found, queue)[0]
 
 
 def test_the_old_labels_count_unless_all_or_a_random_sample_was_reviewed():
@@ -94,9 +94,22 @@ def test_the_old_labels_count_unless_all_or_a_random_sample_was_reviewed():
     assert headline([on_record("a", "corrected")], {}) == "delivered"
     assert headline([*right, on_record("d", "corrected")], {}) == "corrected"
     assert headline(right, {}) == "delivered"
-    assert headline(right, {"b": "control", "c": "control"}) == "corrected"
-    assert headline(right, {"b": "control", "d": "control"}) == "delivered"
+    assert headline(right, {"b": "control", "c": "control"}) == "delivered"
     assert headline([*right, on_record("d", "taken back")], {}) == "delivered"
+
+
+@pytest.mark.parametrize(("drawn", "labels"), [(1, "delivered"), (19, "delivered"), (20, "corrected")])  # fmt: skip
+def test_a_random_sample_counts_from_twenty_cases_on(drawn, labels):
+    """0 faulty of 20 leaves up to 17 % (Clopper and Pearson), as docs/review.md says."""
+    cases = [f"case{number}" for number in range(60)]
+    sample = dict.fromkeys(cases[:drawn], "control")
+    reviewed = [on_record(case, "unchanged") for case in sample]
+    assert headline(reviewed, sample, cases) == labels
+    assert headline(reviewed[:-1], sample, cases) == "delivered"
+    reason = records.headline("d", cases, {one.case: one for one in reviewed}, sample)[1]
+    assert ("at least 20 are asked for" in reason) == (drawn < 20)
+    assert pytest.approx(0.168, abs=5e-4) == 1 - 0.025 ** (1 / 20)
+    assert pytest.approx(0.522, abs=5e-4) == 1 - 0.025 ** (1 / 5)
 
 
 # --- tables -------------------------------------------------------------------------------------

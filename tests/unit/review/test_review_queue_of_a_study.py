@@ -7,8 +7,9 @@ import pytest
 import yaml
 from planted_faults import AORTA, HEART, seen, too_wide, truth
 
-from segstudy import cli
+from segstudy import cli, correction_records
 from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.images.checksum import label_checksum
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.review import study_queue
 
@@ -71,7 +72,7 @@ def test_the_faulty_label_comes_first_and_the_page_is_blinded(study, capsys):
     assert f"chest/{FAULTY}: heart: the boundary lies" in capsys.readouterr().out
     rows = table(study / "review/queue.csv")
     assert tuple(rows[0]) == study_queue.QUEUE_COLUMNS
-    assert all(value for column, value in rows[0].items() if column != "audit")
+    assert all(value for column, value in rows[0].items() if column not in ("audit", "reviewed"))
     assert [row["rank"] for row in rows] == [str(number) for number in range(1, 11)]
     assert (rows[0]["case"], rows[0]["finding"], rows[0]["votes"]) == (FAULTY, "too_wide", "3")
     assert [row["picked_by"] for row in rows].count("control") == 3
@@ -126,8 +127,6 @@ def test_no_model_votes_on_a_subject_that_it_has_seen(study, capsys):
 def test_what_is_not_predicted_yet_and_too_much_that_is_asked_for_is_told(study, capsys):
     assert review("queue", "--length", "11") == 1
     assert "--length 11: expected 1 to 10" in capsys.readouterr().err
-    assert review("queue", "--control", "9") == 1
-    assert "--control 9: 8 cases are left beside the queue's 2" in capsys.readouterr().err
     assert review("queue", "--control", "-1") == 1
     assert not (study / "review").exists()
     (study / "infer").rename(study / "gone")
@@ -206,3 +205,19 @@ def test_an_editor_on_the_path_is_started_at_the_place(study, tmp_path, monkeypa
 def test_a_case_that_is_not_there_is_told(study, capsys):
     assert review("open", "p99") == 1
     assert "p99: no case that models have predicted" in capsys.readouterr().err
+
+
+def test_reviewed_labels_stand_last_and_more_controls_than_there_are_take_all_others(study):
+    """`p3`, faulty, and `p0` were reviewed and found right; the record of `p1` is of a label that has changed since."""
+    folder = study.parents[1] / "mine.corrections"
+    for case, voxels in ((FAULTY, None), ("p0", None), ("p1", "another")):
+        label = read_label(study.parents[1] / f"{case}_label.nii.gz")
+        known = voxels or label_checksum(label)
+        entry = correction_records.entry("unchanged", "Ada", "right as it is", old_voxels=known)
+        correction_records.append(folder, "chest", case, entry)
+    assert review("queue", "--length", "2", "--control", "20") == 0
+    rows = table(study / "review/queue.csv")
+    assert {row["case"] for row in rows[-2:]} == {FAULTY, "p0"}
+    assert [row["reviewed"] for row in rows] == [""] * 8 + ["unchanged"] * 2
+    assert [row["picked_by"] for row in rows] == ["queue"] * 2 + ["control"] * 6 + [""] * 2
+    assert float(rows[-2]["suspicion_sd"]) > float(rows[0]["suspicion_sd"])

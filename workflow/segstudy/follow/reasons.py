@@ -47,6 +47,7 @@ TYPES: dict[str, type] = {
     "statistics": Statistics,
     "publish_figures": Study,
     "publish_viewer": Study,
+    "publish_rating": Study,
     "publish_report": Study,
 }
 """What the settings of a rule are, to name a default where a key was left out."""

@@ -29,6 +29,7 @@ SECONDS = {
     "statistics": (15, 0),
     "publish_figures": (90, 0),
     "publish_viewer": (30, 0),
+    "publish_rating": (60, 0),
     "publish_report": (15, 0),
 }
 """Seconds of a job, and for each MB (float32) of the images that it works on: a tenth of what the rules ask for."""

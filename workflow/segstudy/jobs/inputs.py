@@ -49,6 +49,7 @@ class Inputs:
         self._audited, self._fitted = audited, fitted
         self._cases: dict[str, tuple[int, dict[str, Case]]] = {}
         self._shards: dict[str, tuple[int, dict[str, list[str]]]] = {}
+        self._corrections: dict[str, list[str]] = {}
 
     # --- files of a dataset ---------------------------------------------------------------------
 
@@ -81,7 +82,11 @@ class Inputs:
 
     def corrections(self, dataset: str) -> list[str]:
         """Return the corrected labels of a dataset, with their records. Raises InputError where they do not fit together."""
-        return correction_records.input_files(self.study.corrections, dataset)
+        # Asked by several params of each job, and each label has a checksum; a run goes by what was there when it began.
+        if dataset not in self._corrections:
+            found = correction_records.input_files(self.study.corrections, dataset)
+            self._corrections[dataset] = found
+        return self._corrections[dataset]
 
     def corrections_option(self, dataset: str) -> list[str]:
         """Return the option of the audit for a dataset with corrected labels."""

@@ -270,6 +270,21 @@ class ResultPaths:
         return f"{self.review}/{dataset}/labels.csv"
 
     @property
+    def rating_page(self) -> str:
+        """The folder of the page on which readers rate predictions, blinded to the model."""
+        return self._path("rating")
+
+    @property
+    def rating_key(self) -> str:
+        """The table that tells whose predictions readers rate, apart from their page."""
+        return f"{self.review}/rating_key.csv"
+
+    @property
+    def ratings(self) -> str:
+        """The folder of what readers think of predictions."""
+        return f"{self.review}/ratings"
+
+    @property
     def figures(self) -> str:
         """The folder of the figures."""
         return self._path("figures")

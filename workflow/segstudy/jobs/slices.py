@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segstudy import prediction_files
+from segstudy import correction_records, prediction_files
 from segstudy.files import file_checksum
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files, members_of, seen_datasets
@@ -16,6 +16,7 @@ from segstudy.study import (
     MeasureSettings,
     PredictionSettings,
     QualitySettings,
+    Ratings,
     ResampleSettings,
     Settings,
     SplitSettings,
@@ -212,6 +213,19 @@ def accounting_settings(study: Study, paths: ResultPaths) -> str:
     )
 
 
+def rating_page_settings(study: Study) -> Study:
+    """Return the settings of the page for raters: those of the viewer, and which cases it shows."""
+    ratings = study.ratings and study.ratings.at_default(("files",))
+    return viewer_settings(study).model_copy(update={"ratings": ratings})
+
+
+def rating_settings(study: Study) -> str:
+    """Return what the count of ratings is given, as JSON."""
+    return json.dumps(
+        {"study": study.name, "structures": study.structures, "seed": study.ratings.seed}
+    )
+
+
 def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: str) -> str:
     """Return the columns that every row of a table of measurements has, as JSON."""
     return json.dumps(
@@ -269,7 +283,14 @@ def figure_settings(study: Study) -> Study:
         name: dataset.at_default(("cases_per_job",)) for name, dataset in study.datasets.items()
     }
     update = {"models": models, "datasets": datasets}
-    return study.at_default(("reporting", "corrections")).model_copy(update=update)
+    # Records that correct nothing change no figure.
+    is_corrected = any(
+        correction_records.has_corrected(study.corrections, name) for name in study.tested_datasets
+    )
+    update["corrections"] = study.corrections if is_corrected else None
+    # Of ratings, a figure shows what was counted; without files there is none.
+    ratings = Ratings(files=("ratings",)) if study.ratings and study.ratings.files else None
+    return study.at_default(("reporting",)).model_copy(update={**update, "ratings": ratings})
 
 
 def viewer_settings(study: Study) -> Study:
@@ -277,7 +298,8 @@ def viewer_settings(study: Study) -> Study:
     statistics = study.statistics.at_default(COMPARED_BY)
     publish = study.publish.at_default(("figures", "cohort_columns"))
     publish = publish.model_copy(update={"style": study.publish.style.for_pages()})
-    return figure_settings(study).model_copy(update={"statistics": statistics, "publish": publish})
+    update = {"statistics": statistics, "publish": publish, "ratings": None, "corrections": None}
+    return figure_settings(study).model_copy(update=update)
 
 
 def grid_options(study: Study, paths: ResultPaths) -> list[str]:

@@ -168,7 +168,7 @@ def run(options: argparse.Namespace) -> None:
     if options.instances:
         table.write_instances(options.instances, instances)
     if options.corrections:
-        _measure_corrected(options, settings, labels)
+        _measure_corrected(options, settings, labels, rows)
     if options.summary_json:
         structures = pairs.measured_structures(settings)
         write_summary(options.summary_json, case_pairs, rows, structures)
@@ -184,10 +184,15 @@ def _are_old_labels_counted(options: argparse.Namespace) -> bool:
 
 
 def _measure_corrected(
-    options: argparse.Namespace, settings: "MeasureSettings", labels: dict[str, object]
+    options: argparse.Namespace,
+    settings: "MeasureSettings",
+    labels: dict[str, object],
+    measured: "list[dict[str, object]]",
 ) -> None:
+    """Write the measurements of corrected cases under both labels; `measured` has those of the run under the labels that count."""
     from segstudy.metrics import corrected
 
+    counted = corrected.DELIVERED if _are_old_labels_counted(options) else corrected.CORRECTED
     tables = options.splits, options.cases, options.labels
     folders = {corrected.NOW: options.prediction, corrected.BEFORE: options.before}
     found = {
@@ -198,7 +203,9 @@ def _measure_corrected(
         if folder is not None
         for under in corrected.LABELS
     }
-    rows = corrected.measure_corrected(found, settings, labels, options.threads)
+    names = {pair.case for pair in found.pop((corrected.NOW, counted))}
+    known = {(corrected.NOW, counted): [row for row in measured if row["case"] in names]}
+    rows = corrected.measure_corrected(found, known, settings, labels, options.threads)
     corrected.write_corrected(options.corrections, rows, bool(settings.ignore))
 
 

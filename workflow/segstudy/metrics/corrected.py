@@ -48,16 +48,38 @@ def corrected_pairs(
 
 def measure_corrected(
     pairs: Mapping[tuple[str, str], list[Pair]],
+    known: Mapping[tuple[str, str], list[dict[str, object]]],
     settings: MeasureSettings,
     columns: Mapping[str, object],
     threads: int,
 ) -> list[dict[str, object]]:
-    """Measure pairs. pairs: by models and labels. Returns the rows of the table of measures, with these two in each."""
-    rows = []
-    for (models, labels), own in pairs.items():
-        found = measure_pairs(own, settings, columns, threads, audited=True).measures if own else []
-        rows += [{**row, "models": models, "labels": labels} for row in found]
-    return rows
+    """Measure pairs.
+
+    Parameters
+    ----------
+    pairs
+        By models and labels.
+    known
+        By models and labels, what was measured before.
+    settings, columns, threads
+        As of `measure_pairs`.
+
+    Returns
+    -------
+    list of dict
+        The rows of the table of measures, with models and labels in each, in the order of these.
+    """
+    found = dict(known)
+    for key, own in pairs.items():
+        found[key] = (
+            measure_pairs(own, settings, columns, threads, audited=True).measures if own else []
+        )
+    return [
+        {**row, "models": models, "labels": labels}
+        for models in (NOW, BEFORE)
+        for labels in LABELS
+        for row in found.get((models, labels), ())
+    ]
 
 
 def write_corrected(path: Path, rows: Iterable[Mapping[str, object]], in_parts: bool) -> None:

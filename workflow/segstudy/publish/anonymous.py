@@ -76,6 +76,9 @@ def anonymised(
     if results.corrections:  # Its tables and sentences name no case.
         accounting = Path(results.paths.accounting)
         shutil.copytree(accounting, folder / accounting.relative_to(results.paths.root))
+    for name, ratings in (results.ratings or {}).items():  # They number raters and name no case.
+        place = Path(results.paths.ratings).relative_to(results.paths.root)
+        write_table(folder / place / f"{name}.csv", ratings)
     for dataset, settings in study.datasets.items():
         new_folder = folder / "download" / dataset
         table = [

@@ -1,11 +1,11 @@
-"""The figures of a study, and their files, from the study file alone.
+"""The figures of a study, and their files, from the study file and the records of corrected labels alone.
 
 Light, since the workflow asks it while it parses its rules.
 """
 
 from dataclasses import dataclass, field, replace
 
-from segstudy import plugins
+from segstudy import correction_records, plugins
 from segstudy.metric import Metric
 from segstudy.publish.words import chosen_metrics
 from segstudy.study import Repair, Study, UntrainedModel
@@ -16,6 +16,7 @@ RANKS = ("median", "worst", "best")
 ORDER = (
     *("cohort", "samples", "appearance"),
     *("repair_overlay", "repair_cases", "repair_evidence", "repair_sweep", "repair_methods"),
+    "rank_changes",
     *("architecture", "training", "synthesis"),
     *(
         "verdicts",
@@ -29,7 +30,7 @@ ORDER = (
         "volumes",
     ),
     *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid"),
-    *("risk_coverage", "predicted_dice", "own", "surfaces", "cases"),
+    *("risk_coverage", "predicted_dice", "ratings", "own", "surfaces", "cases"),
 )
 """Kinds in the order of the report; those of data and of label repair dataset by dataset."""
 PICTURES = (  # these show images or the anatomy of a patient
@@ -129,6 +130,7 @@ def _figures(study: Study) -> list[Figure]:
     for dataset, settings in study.datasets.items():
         if settings.repair:
             figures_of_study += _repair_figures(settings.repair, dataset)
+    figures_of_study += _rank_changes(study)
     if any(
         not isinstance(model, UntrainedModel) and model.trainer != "plugin"
         for model in study.models.values()
@@ -194,6 +196,11 @@ def _figures(study: Study) -> list[Figure]:
             for name in shown_models
             for kind, title in QUALITY.items()
         ]
+    if study.ratings and study.ratings.files:
+        figures_of_study += [
+            _figure("ratings", "Ratings", "grades by readers", dataset)
+            for dataset in study.tested_datasets
+        ]
     figures_of_study += [_own(text) for text in study.publish.figures]
     for dataset in study.tested_datasets:
         for rank in RANKS:
@@ -204,6 +211,18 @@ def _figures(study: Study) -> list[Figure]:
                 _figure("cases", "Cases", "best to worst", dataset, model=model)
             )
     return figures_of_study
+
+
+def _rank_changes(study: Study) -> list[Figure]:
+    """List the figures of places under both labels, of datasets with corrected labels and several models."""
+    tested = {one.name for one in chosen_metrics(study.statistics.metrics, study)}
+    return [
+        _figure("rank_changes", "Corrected labels", f"places by {one.title}", dataset, one)
+        for dataset in (study.tested_datasets if len(study.models) > 1 else ())
+        if correction_records.has_corrected(study.corrections, dataset)
+        for one in chosen_metrics(study.publish.metrics, study)
+        if one.name in tested
+    ]
 
 
 def families(study: Study) -> list[list[str]]:

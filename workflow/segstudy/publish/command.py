@@ -11,13 +11,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = steps.add_parser("report", help="write report.html, one file that needs no network")
     package = steps.add_parser("package", help="zip report, figures, tables and methods to publish")
     viewer = steps.add_parser("viewer", help="write a page that shows chosen cases in 3D")
-    for step in (figures, report, viewer, package):
+    rating = steps.add_parser(
+        "rating", help="write a page on which readers rate predictions, blinded to the model"
+    )
+    for step in (figures, report, viewer, rating, package):
         step.add_argument("--settings", required=True, help="the study, as JSON or @FILE")
         step.add_argument(
             "--results", required=True, type=Path, help="folder of the study's results"
         )
     figures.add_argument("--output", required=True, type=Path, help="folder of the figures")
-    viewer.add_argument("--output", required=True, type=Path, help="folder of the page")
+    for step in (viewer, rating):
+        step.add_argument("--output", required=True, type=Path, help="folder of the page")
+    rating.add_argument(
+        "--key", required=True, type=Path, help="table of whose predictions these are"
+    )
     figures.add_argument("--threads", type=int, default=1, help="processes that cut slices")
     for step in (report, package):
         step.add_argument("--figures", required=True, type=Path, help="folder that `figures` wrote")
@@ -51,6 +58,10 @@ def run(options: argparse.Namespace) -> None:
         from segstudy.publish.viewer import write_viewer
 
         write_viewer(results, options.output)
+    elif options.step == "rating":
+        from segstudy.publish.rating import write_rating_page
+
+        write_rating_page(results, options.output, options.key)
     elif options.step == "package":
         from segstudy.publish.package import write_package
 

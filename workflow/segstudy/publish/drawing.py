@@ -23,7 +23,9 @@ from segstudy.publish.draw import (
     outcomes,
     parts,
     quality,
+    rank_changes,
     ranking,
+    ratings,
     repair,
     samples,
     sizes,
@@ -67,6 +69,8 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "grid": grid_search.draw,
     "risk_coverage": quality.draw_risk_coverage,
     "predicted_dice": quality.draw_predicted_dice,
+    "ratings": ratings.draw,
+    "rank_changes": rank_changes.draw,
     "own": own_figures.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {

@@ -16,7 +16,7 @@ from segstudy import analysis_plan, metric, metric_plugins, subgroup_words
 from segstudy.groups import FEWEST_TESTED
 from segstudy.mirroring import averages_mirrored, mirrored_axes
 from segstudy.plugins import label_and_code
-from segstudy.publish import provenance, redaction
+from segstudy.publish import provenance, ratings, redaction
 from segstudy.publish.dealing import dealing
 from segstudy.publish.look import Look
 from segstudy.publish.results import Results
@@ -63,6 +63,7 @@ def methods(results: Results) -> list[tuple[str, str]]:
             if results.study.statistics.quality
             else []
         ),
+        *([("Ratings by readers", ratings.sentences(results))] if results.ratings else []),
         ("Software", _software(results)),
     ]
     return parts

@@ -55,6 +55,9 @@ TABLES = {
     "corrections_effects.csv": "what corrected test labels did, and what corrected training labels did",
     "corrections_changes.csv": "cases and voxels that corrections changed, by structure",
     "corrections_faults.csv": "the share of faulty labels, by strata, with exact intervals",
+    "ratings.csv": "grades that readers gave predictions, by model and rater",
+    "ratings_agreement.csv": "how far raters agree",
+    "ratings_dice.csv": "Dice of the predictions of each grade",
     "training.csv": "loss and Dice of each epoch of each training",
     DATA: "SHA-256 and size of each file of the data, and of predictions that were there already",
 }
@@ -118,6 +121,9 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     if results.corrections:
         for name, table in results.corrections["tables"].items():
             write_table(folder / f"corrections_{name}.csv", table)
+    for name, table in (results.ratings or {}).items():
+        file = "ratings.csv" if name == "ratings" else f"ratings_{name}.csv"
+        write_table(folder / file, table)
     # It names cases, and who reviewed them.
     chains = {} if anonymous else results.label_chains()
     if chains:

@@ -85,6 +85,8 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
     parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
     parts["reporting"] = reporting
     parts["corrections"] = study.corrections and "(corrected labels)"
+    # Files of ratings are named after readers.
+    parts["ratings"] = study.ratings and study.ratings.at_default(("files",))
     return study.model_copy(update={**parts, **words})
 
 
@@ -123,6 +125,8 @@ def settings_yaml(study: Study, called: Callable[[str], str] = label) -> str:
         model.pop("grid_search", None)  # a study file has no empty one
     content["models"] = _with_grid_searches(content["models"], content["grids"])
     del content["grids"], content["partial"]
+    if content["ratings"] is None:  # pages of studies without ratings stay as they were
+        del content["ratings"]
     return yaml_text(content)
 
 

@@ -141,8 +141,18 @@ class Results:
             self._needed(f"{self.paths.accounting}/accounting.json", "review", "account")
         )
         names = ("means", "comparisons", "ranks", "effects", "changes", "faults")
-        tables = {name: pandas.read_csv(f"{self.paths.accounting}/{name}.csv") for name in names}
+        tables = {name: _read(Path(self.paths.accounting, f"{name}.csv"), ()) for name in names}
         return {**found, "tables": tables}
+
+    @cached_property
+    def ratings(self) -> dict[str, pandas.DataFrame] | None:
+        """Return what readers think of predictions: tables by name; None where nobody has rated."""
+        if not (self.study.ratings and self.study.ratings.files):
+            return None
+        return {
+            name: self._table(f"{self.paths.ratings}/{name}.csv", "review", "ratings", ("dataset",))
+            for name in ("ratings", "agreement", "dice")
+        }
 
     def label_chains(self) -> dict[str, pandas.DataFrame]:
         """Return what became of the labels of each dataset in which some were reviewed, a row a step."""
@@ -415,6 +425,11 @@ class Results:
 
     def first_prediction(self, dataset: str, model: str, case: str) -> Path | None:
         """Return the prediction that is shown of a case: that of the first fold and seed that predicted it, if any did."""
+        run = self.first_run(dataset, model, case)
+        return run and self.prediction(model, *run, dataset, case)
+
+    def first_run(self, dataset: str, model: str, case: str) -> tuple[int, int] | None:
+        """Return the first fold and seed of a model that predicted a case; None where none did."""
         table = self.metrics
         rows = table[
             (table["dataset"] == dataset) & (table["model"] == model) & (table["case"] == case)
@@ -428,7 +443,7 @@ class Results:
         if rows.empty:
             return None
         first = rows.sort_values(["fold", "seed"], kind="stable").iloc[0]
-        return self.prediction(model, int(first["fold"]), int(first["seed"]), dataset, case)
+        return int(first["fold"]), int(first["seed"])
 
     def uncertainty_map(self, dataset: str, model: str, case: str, kind: str) -> Path | None:
         """Return the file of a map of uncertainty of the first prediction of a case; None where no fold predicted it."""
@@ -512,6 +527,10 @@ _TEXT = dict.fromkeys(
             "group",
             "group_a",
             "group_b",
+            "rater",
+            "rater_a",
+            "rater_b",
+            "grade",
             "unit",
             "verdict",
             "slightly_better",

@@ -43,7 +43,12 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "review_metrics": (r"metrics", ("metrics_collect",)),
     "review_statistics": (r"statistics", ("review_metrics",)),
     "review_corrections": (r"corrections", ("review_statistics", "statistics", "review_labels")),
-    "publish_figures": (r"figures", ("statistics", "statistics_quality")),
+    "review_ratings": (r"ratings", ("publish_rating",)),
+    "publish_figures": (
+        r"figures",
+        ("statistics", "statistics_quality", "review_ratings", "review_corrections"),
+    ),
+    "publish_rating": (r"rating", ("metrics_collect",)),
     "publish_viewer": (r"viewer", ("statistics",)),
     "publish_package": (r"package", ("publish_report",)),
     "publish_report": (

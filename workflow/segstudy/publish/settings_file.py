@@ -219,8 +219,9 @@ def _read_quietly(file: Path) -> Study:
 
 def _comparable(study: Study) -> dict[str, Any]:
     """Return what a study says but for paths, commands and words, which are not published as they are."""
-    left_out = {"schema_version", "title", "description", "reporting"}
+    left_out = {"schema_version", "title", "description", "reporting", "corrections"}
     content = study.model_dump(mode="json", exclude=left_out)
+    (content["ratings"] or {}).pop("files", None)
     for dataset in content["datasets"].values():
         dataset.pop("participants", None)
         for key in PLACES:
@@ -273,6 +274,9 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
             put(("reporting",), key, value)
         for inner in value if isinstance(value, dict) else ():
             put(("reporting", key), inner, value[inner])
+    put((), "corrections", public.corrections)
+    if public.ratings and content.get("ratings"):
+        put(("ratings",), "files", list(public.ratings.files))
     for name, dataset in public.datasets.items():
         for key in PLACES:
             if content["datasets"][name]["source"].get(key) not in roles:
@@ -359,6 +363,8 @@ def _dumped(content: dict[str, Any], edits: Edits, moved: Mapping[str, str], nam
 
 def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
     """List the settings that have a role in place of a path or a name."""
+    if content.get("corrections"):
+        yield f"`corrections` is {content['corrections']}"
     for name, dataset in content["datasets"].items():
         for key in PLACES:
             role = dataset["source"].get(key)

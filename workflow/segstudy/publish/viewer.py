@@ -9,6 +9,7 @@ import gzip
 import io
 import itertools
 import json
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -45,26 +46,14 @@ def write_viewer(results: Results, folder: Path) -> None:
         for dataset in study.tested_datasets
         for rank, case in chosen(results, dataset)
     ]
+    look = results.look
     with writing_folder(folder) as temporary:
         for dataset, _, case in progress(cases, "cases of the viewer"):
-            text = json.dumps(volumes(results, dataset, case))
-            name = json.dumps(f"{dataset}/{case}")
-            write_text(temporary / f"{dataset}-{case}.js", f"cases[{name}] = {text};\n")
-        for name in ("niivue.umd.js", "LICENSE"):
-            content = resources.files("segstudy.publish").joinpath("niivue", name).read_bytes()
-            (temporary / name).write_bytes(content)
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("segstudy.publish", "."),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        look = results.look
-        colours = {name: look.structure_colours[name] for name in look.structures}
-        page = environment.get_template("viewer.html").render(
-            title=redaction.redacted(study).title or plain(study.name),
-            version=NIIVUE,
+            write_case(temporary, dataset, case, volumes(results, dataset, case))
+        write_page(
+            results,
+            temporary,
+            "viewer.html",
             cases=cases,
             models=[(name, look.model(name)) for name in look.models],
             maps=[
@@ -72,14 +61,41 @@ def write_viewer(results: Results, folder: Path) -> None:
                 for name in with_maps(study)
                 for kind, words in MAPS.items()
             ],
-            keys=[(look.structure(name), colour) for name, colour in colours.items()],
-            labels={
-                dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
-                for dataset in study.tested_datasets
-            },
         )
-        write_text(temporary / "index.html", page)
     log.info("%s: %d cases", folder, len(cases))
+
+
+def write_case(folder: Path, dataset: str, case: str, shown: Mapping[str, object]) -> None:
+    """Write the script of a case; shown: as `volumes` returns it."""
+    name = json.dumps(f"{dataset}/{case}")
+    write_text(folder / f"{dataset}-{case}.js", f"cases[{name}] = {json.dumps(shown)};\n")
+
+
+def write_page(results: Results, folder: Path, template: str, **values: object) -> None:
+    """Write `index.html` by a template and its values, and NiiVue with its licence beside it."""
+    study, look = results.study, results.look
+    for name in ("niivue.umd.js", "LICENSE"):
+        content = resources.files("segstudy.publish").joinpath("niivue", name).read_bytes()
+        (folder / name).write_bytes(content)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("segstudy.publish", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    colours = {name: look.structure_colours[name] for name in look.structures}
+    page = environment.get_template(template).render(
+        title=redaction.redacted(study).title or plain(study.name),
+        version=NIIVUE,
+        keys=[(look.structure(name), colour) for name, colour in colours.items()],
+        labels={
+            dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
+            for dataset in study.tested_datasets
+        },
+        **values,
+    )
+    write_text(folder / "index.html", page)
 
 
 def chosen(results: Results, dataset: str) -> list[tuple[str, str]]:
@@ -93,20 +109,44 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
     The volumes are cut to the labelled part with a margin, and thinned out to three million voxels.
     """
     opened = open_case(results, dataset, case)
-    image = opened.grey(opened.volume())
     labels = {"reference": opened.known(opened.label.array)}
     labels |= {model: opened.known(opened.prediction(model)) for model in results.look.models}
-    part, steps = _part(np.any([label > 0 for label in labels.values()], axis=0), opened.label)
-    affine = opened.label.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]
-    affine[:3, :3] = affine[:3, :3] * steps
-    shown = {
-        "image": _nifti(np.rint(255 * image[part]), affine),
-        "labels": {name: _nifti(label[part], affine) for name, label in labels.items()},
-    }
+    part, shown = encoded(opened, labels, labels.values())
     if with_maps(results.study):
         shown["maps"] = _maps(opened, part)
     return shown
+
+
+def encoded(
+    opened: OpenCase, labels: Mapping[str, np.ndarray], around: Iterable[np.ndarray]
+) -> tuple[tuple[slice, ...], dict]:
+    """Encode the image of a case and labels on its grid.
+
+    Parameters
+    ----------
+    opened
+        The case.
+    labels
+        Label maps (i, j, k) by name.
+    around
+        Label maps that lie in the part that is shown.
+
+    Returns
+    -------
+    part : tuple of slice
+        Of the grid, that is shown.
+    shown : dict
+        `image`, and `labels` by name, in base64.
+    """
+    image = opened.grey(opened.volume())
+    part, steps = _part(np.any([label > 0 for label in around], axis=0), opened.label)
+    affine = opened.label.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]
+    affine[:3, :3] = affine[:3, :3] * steps
+    return part, {
+        "image": _nifti(np.rint(255 * image[part]), affine),
+        "labels": {name: _nifti(label[part], affine) for name, label in labels.items()},
+    }
 
 
 def with_maps(study: Study) -> list[str]:

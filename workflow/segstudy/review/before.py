@@ -10,7 +10,7 @@ from segstudy.study import Study
 
 
 def keep(study: Study, paths: ResultPaths) -> bool:
-    """Keep metrics, predictions and resolved trainings of a finished study without corrections; tell whether that was done.
+    """Keep metrics and predictions of a finished study without corrections; tell whether that was done.
 
     Predictions are kept by hard link where the file system has such, so that they take no room before the
     next run replaces them. What was kept earlier stays.
@@ -23,12 +23,10 @@ def keep(study: Study, paths: ResultPaths) -> bool:
         return False
     if any(case.delivered_label for table in tables for case in read_cases(table)):
         return False
-    files = [Path(paths.metrics), Path(paths.splits)]
-    for kind in ("infer/*/fold-*/seed-*/*/*.nii.gz", "train/*/fold-*/seed-*/settings.json"):
-        files += sorted(Path(paths.root).glob(kind))
+    predictions = sorted(Path(paths.root).glob("infer/*/fold-*/seed-*/*/*.nii.gz"))
     fresh = folder.with_name(f".{folder.name}")
     shutil.rmtree(fresh, ignore_errors=True)
-    for file in files:
+    for file in [Path(paths.metrics), *predictions]:
         link(file, fresh / file.relative_to(paths.root))
     os.replace(fresh, folder)
     return True

@@ -75,7 +75,7 @@ class HeldOut:
         return read_splits(self.paths.splits)
 
     def cases(self, dataset: str) -> dict[str, Case]:
-        """Return the cases of a dataset, with the labels that its models are measured by."""
+        """Return the cases of a dataset, with the labels that models learn from: repaired, and corrected by hand."""
         if dataset not in self._known:
             folder = self.paths.repaired(dataset) if self.study.datasets[dataset].repair else None
             known = repaired_labels(read_cases(self.paths.cases(dataset)), folder)

@@ -92,6 +92,7 @@ def open_case(
     start
         Starts a command; None: as a process of its own, which this one does not wait for.
     """
+    correction_records.user()  # on record below: who is not known is told before an editor starts
     chosen, program = editor.choose(wanted)
     folder = Path(f"{held_out.paths.review}/editing/{one.dataset}/{one.case.case}").resolve()
     make_folder(folder)

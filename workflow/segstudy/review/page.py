@@ -212,6 +212,7 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #1a1a1a; }}
@@ -219,6 +220,7 @@ table {{ border-collapse: collapse; width: 100%; }}
 td {{ border-top: 1px solid #ccc; padding: .6rem .5rem; vertical-align: top; }}
 td:first-child {{ font-size: 1.3rem; width: 2.5rem; }}
 img {{ width: 34rem; max-width: 100%; background: #000; }}
+@media (max-width: 700px) {{ body {{ margin: 1rem auto; }} td, tr {{ display: block; width: auto; }} td + td {{ border-top: 0; }} }}
 code {{ font-size: .85em; overflow-wrap: anywhere; }}
 </style>
 </head>

@@ -1,4 +1,4 @@
-"""`segstudy review labels | metrics | account`: what the workflow asks of the review, from files to files."""
+"""`segstudy review labels | metrics | account | ratings`: what the workflow asks of the review, from files to files."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from segstudy.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-STEPS = ("labels", "metrics", "account")
+STEPS = ("labels", "metrics", "account", "ratings")
 
 
 def add_steps_parsers(subparsers: Any) -> None:
@@ -51,6 +51,13 @@ def add_steps_parsers(subparsers: Any) -> None:
     _add_settings(step)
     step.add_argument("--output", type=Path, required=True, metavar="FOLDER")
 
+    step = subparsers.add_parser("ratings", help="count what readers think of predictions")
+    step.add_argument("--ratings", type=Path, nargs="+", required=True, help="that readers saved")
+    step.add_argument("--key", type=Path, required=True, help="whose predictions they were")
+    step.add_argument("--metrics", type=Path, required=True, help="all measurements")
+    step.add_argument("--settings", required=True, help="JSON: study, its structures, seed")
+    step.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+
 
 def _add_settings(step: ArgumentParser) -> None:
     step.add_argument(
@@ -62,7 +69,8 @@ def _add_settings(step: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Run the step that the options name."""
-    {"labels": _labels, "metrics": _metrics, "account": _account}[options.step](options)
+    steps = {"labels": _labels, "metrics": _metrics, "account": _account, "ratings": _ratings}
+    steps[options.step](options)
 
 
 def _labels(options: Namespace) -> None:
@@ -81,26 +89,21 @@ def _labels(options: Namespace) -> None:
 
 def _metrics(options: Namespace) -> None:
     from segstudy import correction_records as records
+    from segstudy.cases import read_cases
     from segstudy.files import parse_json, write_table
     from segstudy.review.accounting import with_labels
 
     settings = parse_json(options.settings, "--settings")
     turned = {records.DELIVERED: records.CORRECTED, records.CORRECTED: records.DELIVERED}
-    others = {name: turned[labels] for name, (labels, _) in _headlines(settings).items()}
+    others = {
+        name: turned[
+            records.headline_of(settings["corrections"], name, read_cases(one["cases"]))[0]
+        ]
+        for name, one in settings["datasets"].items()
+    }
     measured = _of_corrected(options.corrected)
     own = measured[measured["models"] == "now"]
     write_table(options.output, with_labels(_measures(options.metrics), own, others))
-
-
-def _headlines(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return under which labels each dataset's results are measured, and why."""
-    from segstudy import correction_records as records
-    from segstudy.cases import read_cases
-
-    return {
-        name: records.headline_of(settings["corrections"], name, read_cases(one["cases"]))
-        for name, one in settings["datasets"].items()
-    }
 
 
 def _account(options: Namespace) -> None:
@@ -111,7 +114,14 @@ def _account(options: Namespace) -> None:
     from segstudy.review.fault_rate import SOURCE
 
     settings = parse_json(options.settings, "--settings")
-    headlines = _headlines(settings)
+    cases = {name: read_cases(one["cases"]) for name, one in settings["datasets"].items()}
+    names = {name: [case.case for case in own] for name, own in cases.items()}
+    reviewed = {name: records.find(settings["corrections"], name) for name in cases}
+    queue = {name: records.picked(settings["corrections"], name) for name in cases}
+    headlines = {
+        name: records.headline(name, own, reviewed[name], queue[name])
+        for name, own in names.items()
+    }
     count_as = {name: labels for name, (labels, _) in headlines.items()}
 
     def both(paths: list[Path], read: Callable[[Path], "pd.DataFrame"] = _read) -> dict[str, Any]:
@@ -125,10 +135,6 @@ def _account(options: Namespace) -> None:
             labels: accounting.with_labels(before, own, dict.fromkeys(count_as, labels))
             for labels in accounting.LABELS
         }
-    cases = {name: read_cases(one["cases"]) for name, one in settings["datasets"].items()}
-    reviewed = {name: records.find(settings["corrections"], name) for name in cases}
-    queue = {name: records.picked(settings["corrections"], name) for name in cases}
-    names = {name: [case.case for case in own] for name, own in cases.items()}
     sizes = {name: _sizes(cases[name], reviewed[name]) for name in cases}
     changed = accounting.changes(sizes, reviewed)
     ranks = accounting.rank_changes(both(options.ranking))
@@ -147,6 +153,30 @@ def _account(options: Namespace) -> None:
             write_table(folder / f"{name}.csv", table)
         write_json(folder / "accounting.json", accounting.as_json(told, headlines, SOURCE))
     print("\n".join(told))
+
+
+def _ratings(options: Namespace) -> None:
+    from segstudy import rating_files
+    from segstudy.files import parse_json, write_table, writing_folder
+    from segstudy.review import ratings
+
+    settings = parse_json(options.settings, "--settings")
+    key = rating_files.read_key(options.key)
+    known = rating_files.resolved(
+        rating_files.read_ratings(options.ratings), key, settings["study"]
+    )
+    dice = ratings.mean_dice(_measures(options.metrics), settings["structures"])
+    given = ratings.given(known, dice)
+    table = ratings.numbered(given)
+    tables = {
+        "given": given,
+        "ratings": ratings.counts(table),
+        "agreement": ratings.agreement(table, settings["seed"]),
+        "dice": ratings.by_dice(table),
+    }
+    with writing_folder(options.output) as folder:
+        for name, one in tables.items():
+            write_table(folder / f"{name}.csv", one)
 
 
 def _sizes(cases: list, reviewed: Mapping[str, Any]) -> dict[str, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segstudy.correction_records import CONTROL, QUEUE
+from segstudy.correction_records import CONTROL, QUEUE, find
 from segstudy.errors import InputError
 from segstudy.files import write_table
 from segstudy.images.checksum import label_checksum
@@ -23,6 +23,7 @@ QUEUE_COLUMNS = (
     *(
         "rank",
         "picked_by",
+        "reviewed",
         "order",
         "dataset",
         "case",
@@ -49,9 +50,9 @@ class Asked:
     Parameters
     ----------
     length
-        Cases that the queue picks; None: a fifth of those judged, rounded up.
+        Cases that the queue picks; None: a fifth of those judged and not reviewed yet, rounded up.
     control
-        Cases drawn at random among the others.
+        Cases drawn at random among the others; all of these where there are fewer.
     seed
         Of the draw.
     """
@@ -73,6 +74,8 @@ class Entry:
         From 1, over all datasets.
     picked_by
         `queue`, `control`, or empty for a case that is not up for review.
+    reviewed
+        What is on record of the label that was judged: `corrected`, `unchanged`, or nothing yet.
     order
         From 1, the place in the order of review; 0 for one that is not up for review.
     audit
@@ -88,6 +91,7 @@ class Entry:
     suspicion: queue.Suspicion
     rank: int
     picked_by: str
+    reviewed: str
     order: int
     audit: str
     checksum: str
@@ -95,22 +99,25 @@ class Entry:
 
 
 def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
-    """Judge all cases of a study, and pick those to review; the most suspicious first.
+    """Judge all cases of a study, and pick those to review: the most suspicious first, and last those that were reviewed.
 
     Raises
     ------
     InputError
-        Where nothing can be judged yet, or more cases are asked for than there are.
+        Where nothing can be judged yet, or more cases are asked for than wait for a review.
     """
     cases = held_out.judged()
-    if asked.length is not None and not 1 <= asked.length <= len(cases):
-        raise InputError(f"--length {asked.length}: expected 1 to {len(cases)}, the cases judged")
-    length = -(-len(cases) // 5) if asked.length is None else asked.length
-    if asked.control > len(cases) - length:
+    reviewed = _reviewed(held_out, cases)
+    waiting = len(cases) - len(reviewed)
+    if not waiting:
         raise InputError(
-            f"--control {asked.control}: {len(cases) - length} cases are left beside the queue's {length}; ask for fewer, or a shorter "
-            "--length"
+            f"all {len(cases)} judged cases were reviewed ({held_out.study.corrections} has the records): none is left to pick"
         )
+    if asked.length is not None and not 1 <= asked.length <= waiting:
+        raise InputError(
+            f"--length {asked.length}: expected 1 to {waiting}, the cases that wait for a review"
+        )
+    length = -(-waiting // 5) if asked.length is None else asked.length
     scores, told = {}, {}
     for one in progress(cases, "cases judged"):
         label, votes = held_out.read(one)
@@ -126,8 +133,8 @@ def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
             case = name.partition("/")[2]
             notes[name] = [*(text for _, text in named.get(case, ())), *problems.get(case, ())]
         found |= queue.rank(own, {f"{dataset}/{case}": what for case, what in named.items()})
-    ranked = sorted(found, key=lambda name: (-found[name].score, name))
-    picked, rest = ranked[:length], ranked[length:]
+    ranked = sorted(found, key=lambda name: (name in reviewed, -found[name].score, name))
+    picked, rest = ranked[:length], ranked[length:waiting]
     controls = queue.draw_controls(rest, asked.control, asked.seed)
     order = queue.review_order(picked, controls, asked.seed)
     by_name = {one.name: one for one in cases}
@@ -138,12 +145,32 @@ def build(held_out: HeldOut, asked: Asked) -> list[Entry]:
             found[name],
             rank,
             QUEUE if name in picked else CONTROL if name in controls else "",
+            reviewed.get(name, ""),
             order.index(name) + 1 if name in order else 0,
             "; ".join(notes[name]),
             *told[name],
         )
         for rank, name in enumerate(ranked, 1)
     ]
+
+
+def _reviewed(held_out: HeldOut, cases: Sequence[Judged]) -> dict[str, str]:
+    """Return what is on record of the labels that are judged now, `corrected` or `unchanged`, by the name of the case.
+
+    A record of a label that was delivered anew since tells nothing of the new one.
+    """
+    found = {}
+    for dataset in dict.fromkeys(one.dataset for one in cases):
+        records = find(held_out.study.corrections, dataset)
+        for one in cases:
+            record = records.get(one.case.case) if one.dataset == dataset else None
+            if record is None or not record.is_reviewed:
+                continue
+            # A label that was just corrected is judged as it was before, until the study runs again.
+            known = {record.last.get(key) for key in ("old_voxels", "new_voxels")}
+            if label_checksum(read_label(one.case.label)) in known:
+                found[one.name] = record.last["action"]
+    return found
 
 
 def _structures(held_out: HeldOut, one: Judged) -> Mapping[str, int]:
@@ -207,6 +234,7 @@ def queue_row(entry: Entry) -> dict[str, object]:
     return {
         "rank": entry.rank,
         "picked_by": entry.picked_by,
+        "reviewed": entry.reviewed,
         "order": entry.order or "",
         "dataset": judged.dataset,
         "case": judged.case.case,

@@ -26,6 +26,7 @@ from segstudy.study.nnunet import NnunetInfer, NnunetModel
 from segstudy.study.plugin_trainer import PluginTrainerModel
 from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
+from segstudy.study.ratings import Ratings
 from segstudy.study.reading import as_written, check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
 from segstudy.study.reporting import Availability, Fingerprint, Reporting
@@ -103,6 +104,7 @@ __all__ = [
     "PredictionsModel",
     "Preprocess",
     "QualitySettings",
+    "Ratings",
     "Repair",
     "RepairedCohort",
     "Reporting",

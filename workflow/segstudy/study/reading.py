@@ -73,6 +73,7 @@ def read_study(
     if isinstance(content.get("corrections"), str):
         where = f"{path}{place(('corrections',))}: corrections"
         content["corrections"] = paths.from_study_file(content["corrections"], path, where)
+    _place_ratings(content, path, place)
     _place_predictions(content, path, place)
     _find_values(content, path, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
@@ -339,6 +340,26 @@ def _place_files(
             keys = (section, name, key)
             where = f"{file}{place(keys)}: {'.'.join(keys)}"
             entry[key] = paths.from_study_file(entry[key], file, where)
+
+
+def _place_ratings(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Take the files of ratings from the study file's folder.
+
+    Parameters
+    ----------
+    content
+        The study file's keys and values, which are changed.
+    file
+        The study file.
+    place
+        Gives the place of a key in the file.
+    """
+    ratings = content.get("ratings")
+    names = ratings.get("files") if isinstance(ratings, dict) else None
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        where = f"{file}{place(('ratings', 'files'))}: ratings.files"
+        placed = [paths.from_study_file(name, file, where) for name in names]
+        content["ratings"] = {**ratings, "files": placed}
 
 
 def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) -> None:

@@ -27,6 +27,7 @@ from segstudy.study.nnunet import NnunetModel
 from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.quick import FOLDS, IN_BRIEF
+from segstudy.study.ratings import Ratings
 from segstudy.study.reporting import Reporting
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 from segstudy.study.study_model import Infer, StudyModel, UntrainedModel
@@ -70,6 +71,11 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    ratings: Ratings | None = Field(
+        None,
+        description="what readers think of predictions, blinded to the model: `{}` makes the page `rating/index.html` for them, `files` "
+        "reads back what they saved",
+    )
     reporting: Reporting = Reporting()
     grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
         {},
