@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
-from segstudy.publish.words import listing
+from segstudy.publish.words import listing, percent
 from segstudy.quality.calibration import FALSE_ALARMS, KINDS
 from segstudy.quality.conformal import ALPHA
-from segstudy.words import count
+from segstudy.words import confidence, count
 
-LEVEL = f"{1 - ALPHA:.0%}".replace("%", " %")
+LEVEL = confidence(ALPHA)
 
 
 def shown(results: Results) -> dict:
@@ -27,11 +27,11 @@ def shown(results: Results) -> dict:
         "without": [
             f"{results.look.model(name)} has no intervals: {reason}."
             for name in results.look.models
-            if (reason := results.calibration(name).reason)
+            if (reason := results.calibrations[name].reason)
         ],
         "agreement": _agreement(results),
         "level": LEVEL,
-        "false_alarms": f"{FALSE_ALARMS:.0%}".replace("%", " %"),
+        "false_alarms": percent(FALSE_ALARMS),
         "head": [
             *head,
             *(
@@ -62,7 +62,7 @@ def _agreement(results: Results) -> str:
     """Say what the agreement is of."""
     kinds: dict[str, list[str]] = {}
     for name in results.look.models:
-        kind = results.calibration(name).kind
+        kind = results.calibrations[name].kind
         if kind:
             kinds.setdefault(KINDS[kind], []).append(results.look.model(name))
     if len(kinds) == 1:
