@@ -27,13 +27,13 @@ html_static_path = ["site.js"]
 html_js_files = ["site.js"]
 html_theme = "furo"
 html_title = f"segstudy {version}"
-figures.draw()
-# Written anew from what is locked, and from the code, so that they cannot drift.
+# Written anew from what is locked, from the code and from a study that runs, so that they cannot drift.
 for name, text in {
     "licences.md": licences.page(REPOSITORY / "requirements.lock"),
     "tables.md": reference_pages.tables_page(),
     "command_line.md": reference_pages.command_page(),
     "formulas.md": reference_pages.formulas_page(),
     "contributing.md": reference_pages.contributing_page(),
+    "gallery.md": figures.make(REPOSITORY / "results" / "pages"),
 }.items():
     (REPOSITORY / "docs" / name).write_text(text, encoding="utf-8")

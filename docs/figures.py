@@ -1,12 +1,19 @@
-"""Pictures of the pages: all computed when the pages are built, none kept."""
+"""Pictures of the pages, and the gallery: all made when the pages are built, none kept.
 
+The pictures of the gallery and of the repair's story are those of a study that segstudy runs (`gallery_study.py`); the
+others are computed here.
+"""
+
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import gallery_study
 import numpy as np
+import pandas
 from matplotlib.figure import Figure
 from scipy import stats
-from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from segstudy.boxes import bounding_box
 from segstudy.download.anatomy import STRUCTURES
@@ -17,21 +24,46 @@ from segstudy.publish.rulegraph import RULES, stage_of, waits
 from segstudy.study import Style
 
 FOLDER = Path(__file__).with_name("figures")
-BLUE, ROSE = "#332288", "#CC6677"
+BLUE, GREEN, ROSE = "#332288", "#117733", "#CC6677"
 
 
-def draw() -> None:
-    """Write all pictures into `docs/figures`."""
-    FOLDER.mkdir(exist_ok=True)
+def make(build: Path) -> str:
+    """Write all pictures into `docs/figures`, and return the gallery's page as Markdown.
+
+    build: folder for the study that is run.
+    """
+    made = gallery_study.run(build)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    for path in (made / "figures").glob("*.png"):
+        shutil.copyfile(path, FOLDER / path.name)
     with style.paper(Style()):
         for name, figure in {
             "why-subject": subject_unit(),
+            "why-worst": worst_values(pandas.read_csv(made / "statistics" / "values.csv")),
             "tolerance": tolerance(),
             "sides": sides(),
             "chain": chain(),
         }.items():
             style.settle(figure)
             style.save(figure, FOLDER / name, "png")
+    return gallery(made)
+
+
+def gallery(results: Path) -> str:
+    """Return the page that shows every figure of a study, with title and caption."""
+    captions = json.loads((results / "figures" / "captions.json").read_text(encoding="utf-8"))
+    text = [
+        "# Gallery\n\nThe figures of a report, as they come. No network made these: predictions are the phantom's right labels with their "
+        "outlines shaken (`even`, `too_wide`), or shaken less, but missing in two patients and without the esophagus in one "
+        "(`steady_but`). All else ran as in any study, while this page was built (`docs/gallery_study.py`). `make demo` makes the "
+        "figures of three networks.\n"
+    ]
+    for name, told in sorted(captions.items(), key=lambda item: item[1]["number"]):
+        alt = told["alt"].replace("\n", " ").replace("[", "(").replace("]", ")")
+        caption = told["caption"].replace("\n", " ").replace("_", r"\_").replace("*", r"\*")
+        text.append(f"## {told['title']}\n\n![{alt}](figures/{name}.png)\n\n{caption}\n")
+    return "\n".join(text)
 
 
 # --- why the subject is the unit ----------------------------------------------------------------
@@ -64,6 +96,34 @@ def subject_unit(subjects: int = 20, icc: float = 0.6, repetitions: int = 4000) 
     return figure
 
 
+# --- why worst values ---------------------------------------------------------------------------
+
+
+def worst_values(table: pandas.DataFrame) -> Figure:
+    """Draw the mean Dice of each program and structure, failures left out and as the worst value.
+
+    table: `statistics/values.csv`.
+    """
+    table = table[table["metric"] == "dice"]
+    ran = table[(table["value"] > 0) & ~table["missing"].astype(bool)]
+    structures, models = (list(dict.fromkeys(table[name])) for name in ("structure", "model"))
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = ("a  Failures left out", "b  Failures as the worst value")
+    for axes, rows, title in zip(panels, (ran, table), titles, strict=True):
+        means = rows.groupby(["model", "structure"])["value"].mean()
+        for place, (model, marker) in enumerate(zip(models, style.MARKERS, strict=False)):
+            axes.plot(
+                np.arange(len(structures)) + (place - 1) * 0.18, means[model][structures], marker,
+                color=(BLUE, GREEN, ROSE)[place % 3], label=model,
+            )  # fmt: skip
+        axes.set_xticks(range(len(structures)), structures)
+        axes.set_title(title)
+    panels[0].set_ylabel(f"Mean Dice, n = {table['subject'].nunique()} subjects")
+    panels[1].legend(frameon=False, loc="lower right")
+    return figure
+
+
 # --- surfaces and tolerances --------------------------------------------------------------------
 
 
@@ -76,37 +136,11 @@ def distances_of(
     return framed_distances(*masks, spacing_mm, flat_axes(reference.shape), "mesh")
 
 
-def shaken(
-    label: np.ndarray,
-    spacing_mm: tuple[float, float, float],
-    error: tuple[float, float],
-    random: np.random.Generator,
-) -> np.ndarray:
-    """Return a label map (i, j, k) whose outlines are off by a smooth random field.
-
-    spacing_mm: of the voxels. error: SD and mean of the field in mm, positive outwards.
-    """
-    best, result = np.zeros(label.shape), np.zeros_like(label)
-    half_mm = min(spacing_mm) / 2
-    for value in STRUCTURES.values():
-        mask = label == value
-        inside, outside = (distance_transform_edt(one, spacing_mm) for one in (mask, ~mask))
-        # Of voxels' centres, so that the outline lies half a voxel from either.
-        depth = np.where(mask, inside - half_mm, half_mm - outside)
-        field = gaussian_filter(
-            random.standard_normal(label.shape), [6 / size for size in spacing_mm]
-        )
-        depth += error[1] + error[0] * field / field.std()
-        wins = depth > best
-        result[wins], best[wins] = value, depth[wins]
-    return result
-
-
 def tolerance() -> Figure:
     """Draw a prediction of a heart, the distribution of its surface distances, and NSD over the tolerance."""
-    image, truth, affine = patient(11, 0, (64, 64, 28))
+    image, truth, affine = patient(gallery_study.SEED, 0, gallery_study.SIZE)
     spacing_mm = tuple(np.linalg.norm(affine[:3, :3], axis=0))
-    predicted = shaken(truth, spacing_mm, (4.0, 1.0), np.random.default_rng(3))
+    predicted = gallery_study.shaken(truth, spacing_mm, (4.0, 1.0), np.random.default_rng(3))
     heart = STRUCTURES["heart"]
     masks = truth == heart, predicted == heart
     found = distances_of(*masks, spacing_mm)

@@ -37,6 +37,7 @@ BUILT = {
     "command_line.md",
     "formulas.md",
     "contributing.md",
+    "gallery.md",
     "figures",
 }
 """Pages that each build writes from the code, and the folder of their pictures (`docs/conf.py`)."""

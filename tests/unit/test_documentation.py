@@ -270,6 +270,16 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     assert lost(page, "#one-thing-1") == lost(page, "https://example.org/x") == ""
 
 
+def test_public_data_sets_are_as_many_as_pages_say():
+    text = (REPOSITORY / "docs/your_data.md").read_text(encoding="utf-8")
+    below = text.partition("## Public data sets")[2].partition("\n## ")[0]
+    programs = {"fMRIPrep", "3D Slicer"}
+    sets = set(re.findall(r"^### (.+)$", below, re.MULTILINE)) - programs
+    for page, words in (("README.md", "public sets"), ("docs/layouts.md", "public ones")):
+        told = re.search(rf"(\d+) {words}", (REPOSITORY / page).read_text(encoding="utf-8"))
+        assert int(told[1]) == len(sets), page
+
+
 FOLDERS = "benchmarks|config|docs|envs|profiles|resources|tests|workflow"
 
 
@@ -310,7 +320,7 @@ def test_the_worked_example_is_what_stands_in_the_files():
     for block in documents.blocks(page):
         if block.language == "sh":
             continue
-        named = re.findall(r"`([\w/.]+\.(?:py|md))`", block.above)
+        named = re.findall(r"`([\w/.]+\.(?:py|md|tsv))`", block.above)
         file = named[-1] if named else file
         assert block.text in (REPOSITORY / file).read_text(encoding="utf-8"), f"{block}: {file}"
         tried += 1
@@ -325,6 +335,8 @@ def test_forms_of_issues_ask_for_the_doctor(path):
     if path.stem == "config":
         return
     assert form.keys() == {"name", "description", "labels", "body"}
+    pages = re.findall(r"`(docs/[\w.]+)`", path.read_text(encoding="utf-8"))
+    assert all((REPOSITORY / page).is_file() for page in pages)
     names = [part["id"] for part in form["body"] if part["type"] != "markdown"]
     assert "doctor" in names
     assert len(set(names)) == len(names)

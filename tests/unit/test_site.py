@@ -13,7 +13,7 @@ AXE = REPOSITORY / "node_modules/axe-core/axe.min.js"
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-PAGES = ("index", "first_report", "moved_label", "howto", "surfaces", "formulas", "glossary")
+PAGES = ("index", "first_report", "moved_label", "howto", "gallery", "formulas", "glossary")
 """One of each kind: the entry, pictures, wide tables, code, definitions."""
 
 

@@ -432,12 +432,20 @@ def test_the_cases_of_a_table_are_told_before_a_run(folder, capsys):
     assert len(told) == 4
 
 
-def test_initial_weights_that_have_seen_a_tested_case_are_refused_before_a_run(folder, capsys):
+def test_initial_weights_that_have_seen_a_tested_case_are_refused_before_a_run(
+    folder, capsys, monkeypatch
+):
     """As far as audit and splits have run; in a study that has done nothing yet, each training refuses them."""
     import torch
 
     from segstudy.cases import Case, Split, write_cases, write_splits
+    from segstudy.networks import initial_weights
     from segstudy.networks.weights import FORMAT
+
+    read, files = initial_weights.read_initial, []
+    monkeypatch.setattr(
+        initial_weights, "read_initial", lambda file: files.append(file) or read(file)
+    )
 
     weights = {
         "format": FORMAT,
@@ -449,6 +457,7 @@ def test_initial_weights_that_have_seen_a_tested_case_are_refused_before_a_run(f
     torch.save(weights, folder / "my" / "first.pt")
     content = yaml.safe_load(file.read_text())
     content["models"]["deep"]["initial_weights"] = "first.pt"
+    content["models"]["twin"] = content["models"]["deep"]
     file.write_text(yaml.safe_dump(content))
     assert main(["study", str(file)]) == 0
     results = folder / "results" / "first_look"
@@ -467,6 +476,7 @@ def test_initial_weights_that_have_seen_a_tested_case_are_refused_before_a_run(f
     told = " ".join(capsys.readouterr().err.split())
     assert f"was trained on the image of {dataset}/p1 (there old/a)" in told
     assert "models.deep.initial_weights: my/first.pt" in told
+    assert len(files) == 1  # of two models
 
 
 def test_what_initial_weights_cannot_give_is_told_before_a_run(folder, capsys):

@@ -132,14 +132,16 @@ def check_initial_weights(study: Study, paths: ResultPaths) -> None:
         return
     from segstudy.networks.initial_weights import read_initial
     from segstudy.seen_cases import refuse_seen
+    from segstudy.train.fine_tuning import begins
 
     known = _tested_checksums(study, paths)
+    files = dict.fromkeys(one.initial_weights for one in tuned.values())
+    read = {path: read_initial(path) for path in files}
     for name, model in tuned.items():
-        where = f"models.{name}.initial_weights: {model.initial_weights}"
-        initial = read_initial(model.initial_weights)
-        refuse_seen(initial.cases, known, where)
+        initial = read[model.initial_weights]
+        refuse_seen(initial.cases, known, f"models.{name}.initial_weights: {model.initial_weights}")
         for layer in model.freeze:
-            if not any(f"{one}.".startswith(f"{layer}.") for one in initial.state):
+            if not any(begins(one, layer) for one in initial.state):
                 tops = dict.fromkeys(one.partition(".")[0] for one in initial.state)
                 example = next(iter(initial.state), "").rpartition(".")[0]
                 raise InputError(

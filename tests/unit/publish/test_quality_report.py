@@ -163,7 +163,7 @@ def test_where_nobody_is_named_the_tables_have_numbers(small, tmp_path):
     for column, kind in (("case", "cases"), ("subject", "subjects")):
         expected = results.quality_cases[column].map(names[kind]).tolist()
         assert told.quality_cases[column].tolist() == expected
-    assert told.calibration("enet").subjects == 5
+    assert told.calibrations["enet"].subjects == 5
     assert told.quality_summary.equals(results.quality_summary)
 
 

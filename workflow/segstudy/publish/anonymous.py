@@ -4,7 +4,6 @@ Figures and report are drawn anew from it, so that no name can be left in a pict
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +73,8 @@ def anonymised(
     study, root = results.study, results.root.resolve()
     cases, subjects = names["cases"], names["subjects"]
     if results.corrections:  # Its tables and sentences name no case.
-        accounting = Path(results.paths.accounting)
-        shutil.copytree(accounting, folder / accounting.relative_to(results.paths.root))
+        accounting = Path(results.paths.accounting).relative_to(results.paths.root)
+        _link(root / accounting, folder / accounting)
     for name, ratings in (results.ratings or {}).items():  # They number raters and name no case.
         place = Path(results.paths.ratings).relative_to(results.paths.root)
         write_table(folder / place / f"{name}.csv", ratings)

@@ -631,10 +631,10 @@ def software(results: Results) -> str:
 
 @_fact("#provenance", lacks=_of_elsewhere("time and memory of"))
 def cost(results: Results) -> str:
-    """Say of which stages time and memory were measured, without the figures: checklists are the same bytes in every run."""
-    times = provenance.run_times(results.benchmarks()) if len(results.benchmarks()) else []
-    measured = [f"{row['stage']} ({row['jobs']} jobs)" for row in times]
-    return f"Time and peak memory are measured of {listing(measured)}." if measured else ""
+    """Say of which stages time and memory were measured, without figures and counts of jobs: checklists are the same bytes in every run."""
+    table = results.benchmarks()
+    stages = [row["stage"] for row in provenance.run_times(table)] if len(table) else []
+    return f"Time and peak memory of every job of {listing(stages)} are measured." if stages else ""
 
 
 # --- evaluation ---------------------------------------------------------------------------------

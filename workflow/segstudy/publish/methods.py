@@ -21,7 +21,7 @@ from segstudy.publish.dealing import dealing
 from segstudy.publish.look import Look
 from segstudy.publish.results import Results
 from segstudy.publish.subjects import without_subjects
-from segstudy.publish.words import listing, plain
+from segstudy.publish.words import listing, percent, plain
 from segstudy.quality.calibration import KINDS
 from segstudy.study import (
     Augmentation,
@@ -258,7 +258,7 @@ def _ensemble(results: Results, name: str, model: EnsembleModel) -> str:
 def _own_trainer(look: Look, name: str, model: PluginTrainerModel) -> str:
     """Describe a model that code of the authors' own trained."""
     apart = (
-        f"{_percent(model.validation_fraction)} of them were held out to follow it"
+        f"{percent(model.validation_fraction)} of them were held out to follow it"
         if model.validation_fraction
         else "none of them was held out"
     )
@@ -375,7 +375,7 @@ def _nnunet(results: Results, name: str, model: NnunetModel, runs: list[dict]) -
         planner += f"trainer class {_class(model, 'trainer_class')}; "
     used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
     apart = (
-        f"{_percent(model.validation_fraction)} of training cases were held out to follow it"
+        f"{percent(model.validation_fraction)} of training cases were held out to follow it"
         if model.validation_fraction
         else "no training case was held out"
     )
@@ -463,7 +463,7 @@ def _patches(model: Model, runs: list[dict]) -> str:
         planes += f" (at most {model.slices.most_per_plane} of a plane and case)"
     return (
         f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
-        f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_fraction)} of "
+        f"{f' and {steps} steps an epoch' if steps else ''}, {percent(model.foreground_fraction)} of "
         "them centred on a structure"
     )
 
@@ -530,9 +530,7 @@ def _validation(model: Model, runs: list[dict]) -> str:
         if model.infer.weights == "best"
         else "used with the last weights, and followed by their Dice on"
     )
-    return (
-        f"{chosen} the {_percent(model.validation_fraction)} of training cases that were held out"
-    )
+    return f"{chosen} the {percent(model.validation_fraction)} of training cases that were held out"
 
 
 def _loss(look: Look, loss: Loss) -> str:
@@ -560,7 +558,7 @@ def _augmentation(settings: Augmentation) -> str:
         steps.append(
             f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
             f"{settings.scale[1]:g}{', shear up to ±' + format(settings.shear, 'g') if settings.shear else ''} "
-            f"({_percent(settings.affine_probability)} of patches)"
+            f"({percent(settings.affine_probability)} of patches)"
         )
     if settings.flip_axes:
         axes = [axis.replace("_", "-") for axis in settings.flip_axes]
@@ -577,7 +575,7 @@ def _augmentation(settings: Augmentation) -> str:
         (settings.inverted_gamma_probability, "gamma of the inverted patch"),
     ):
         if share:
-            steps.append(f"{name} ({_percent(share)})")
+            steps.append(f"{name} ({percent(share)})")
     steps += [
         f"changes of the authors' own ({_told(described(text))})" for text in settings.plugins
     ]
@@ -615,7 +613,7 @@ def _prediction(results: Results) -> str:
 
     return _filled(
         "prediction",
-        named(lambda name, model: _percent(model.infer.overlap)),
+        named(lambda name, model: percent(model.infer.overlap)),
         [
             names
             for names, does in _grouped(results, lambda name, model: averages_mirrored(model))
@@ -734,7 +732,7 @@ def _statistics(results: Results) -> str:
 
 def _quality(results: Results) -> str:
     """Describe how the quality of predictions was estimated without their references."""
-    calibrations = {name: results.calibration(name) for name in results.look.models}
+    calibrations = results.calibrations
     kinds: dict[str, list[str]] = {}
     for name, one in calibrations.items():
         if one.kind:
@@ -807,10 +805,6 @@ def _same(texts: Sequence[str]) -> str:
 
 def _mm(sizes: Sequence[float]) -> str:
     return " × ".join(f"{size:.3g}" for size in sizes)
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
 
 
 def _minus(text: str) -> str:

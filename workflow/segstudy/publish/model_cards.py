@@ -228,9 +228,9 @@ def _training(results: Results, name: str) -> str:
         )
     if isinstance(model, UntrainedModel):
         return markdown(apart(results, name))
+    ran = _trained(results, name) if isinstance(model, (Model, NnunetModel)) else []
     rows = [("Network", model.network), ("Seeds", ", ".join(map(str, model.seeds)))]
     if isinstance(model, (Model, NnunetModel)):
-        ran = _trained(results, name)
         rows += [
             ("Parameters", _same(f"{one['parameters']:,}" for one in ran if "parameters" in one)),
             (
@@ -254,7 +254,7 @@ def _training(results: Results, name: str) -> str:
         ]
     lines = [f"| {what} | {text} |" for what, text in rows if text]
     tuned = (
-        fine_tuned(results.look.model(name), model, _trained(results, name))
+        fine_tuned(results.look.model(name), model, ran)
         if _starts_from_weights(results, name)
         else ""
     )

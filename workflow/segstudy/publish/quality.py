@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
-from segstudy.publish.words import listing
+from segstudy.publish.words import listing, percent
 from segstudy.quality.calibration import FALSE_ALARMS, KINDS, gaps
 from segstudy.quality.conformal import ALPHA, fewest_subjects
-from segstudy.words import count
+from segstudy.words import confidence, count
 
-LEVEL = f"{1 - ALPHA:.0%}".replace("%", " %")
+LEVEL = confidence(ALPHA)
 
 
 def shown(results: Results) -> dict:
@@ -27,12 +27,12 @@ def shown(results: Results) -> dict:
         "without": [
             f"{results.look.model(name)} has no intervals: {reason}."
             for name in results.look.models
-            if (reason := results.calibration(name).reason)
+            if (reason := results.calibrations[name].reason)
         ],
         "gaps": [
             f"{results.look.model(name)}: {gap}."
             for name in results.look.models
-            for gap in gaps(results.calibration(name))
+            for gap in gaps(results.calibrations[name])
         ],
         "alarms": _alarms(results),
         "agreement": _agreement(results),
@@ -67,7 +67,7 @@ def _agreement(results: Results) -> str:
     """Say what the agreement is of."""
     kinds: dict[str, list[str]] = {}
     for name in results.look.models:
-        kind = results.calibration(name).kind
+        kind = results.calibrations[name].kind
         if kind:
             kinds.setdefault(KINDS[kind], []).append(results.look.model(name))
     if len(kinds) == 1:
@@ -78,9 +78,9 @@ def _agreement(results: Results) -> str:
 
 def _alarms(results: Results) -> str:
     """Say how many scans are flagged for nothing: a share where subjects suffice for one."""
-    share, needed = f"{FALSE_ALARMS:.0%}".replace("%", " %"), fewest_subjects(FALSE_ALARMS)
+    share, needed = percent(FALSE_ALARMS), fewest_subjects(FALSE_ALARMS)
     look = results.look
-    few = [look.model(name) for name in look.models if results.calibration(name).limit is None]
+    few = [look.model(name) for name in look.models if results.calibrations[name].limit is None]
     if not few:
         return f"About {share} of scans like these are flagged for nothing."
     told = f"a limit for {share} of false alarms needs {needed} subjects with all structures: beyond five robust SD a scan is flagged"

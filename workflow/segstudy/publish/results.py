@@ -388,10 +388,14 @@ class Results:
         columns += ("volume_in_interval", "aurc_agreement", "aurc_with_flags", "aurc_best")
         return self._quality("summary", columns)
 
-    def calibration(self, model: str) -> Calibration:
-        """Return the calibration of a model's estimates of quality."""
-        path = self._needed(f"{self.paths.quality}/{model}.json", "statistics", "quality")
-        return from_record(read_json(path), str(path))
+    @cached_property
+    def calibrations(self) -> dict[str, Calibration]:
+        """Return the calibration of each model's estimates of quality, in the order shown."""
+        found = {}
+        for model in self.look.models:
+            path = self._needed(f"{self.paths.quality}/{model}.json", "statistics", "quality")
+            found[model] = from_record(read_json(path), str(path))
+        return found
 
     def _quality(self, name: str, columns: Sequence[str]) -> pandas.DataFrame:
         table = self._table(f"{self.paths.quality}/{name}.csv", "statistics", "quality", columns)

@@ -9,7 +9,7 @@ import gzip
 import io
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -139,10 +139,8 @@ def encoded(
         `image`, and `labels` by name, in base64.
     """
     image = opened.grey(opened.volume())
-    part, steps = _part(np.any([label > 0 for label in around], axis=0), opened.label)
-    affine = opened.label.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]
-    affine[:3, :3] = affine[:3, :3] * steps
+    part = _part(np.any([label > 0 for label in around], axis=0), opened.label)
+    affine = _affine(opened.label, part)
     return part, {
         "image": _nifti(np.rint(255 * image[part]), affine),
         "labels": {name: _nifti(label[part], affine) for name, label in labels.items()},
@@ -181,38 +179,42 @@ def _maps(opened: OpenCase, part: tuple[slice, ...]) -> dict[str, dict[str, obje
             raise InputError(
                 f"{file}: {words} lies on another grid than the reference label: {difference}"
             )
-        steps = np.array([one.step for one in part])
-        most = MOST_VOXELS / (len(names) * len(MAPS))
-        sizes = np.array([one.stop - one.start for one in part])
-        while np.prod(-(-sizes // steps)) > most:
-            steps[int(np.argmin(steps * opened.label.spacing_mm))] += 1
-        values = image.array[0][
-            tuple(
-                slice(one.start, one.stop, int(step)) for one, step in zip(part, steps, strict=True)
-            )
-        ]
+        thinned = _thinned(part, MOST_VOXELS / (len(names) * len(MAPS)), opened.label.spacing_mm)
+        values = image.array[0][thinned]
         highest = max(float(values.max()), 1e-6)
-        affine = opened.label.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
-        affine[:3, :3] = affine[:3, :3] * steps
+        affine = _affine(opened.label, thinned)
         volume = _nifti(np.rint(255 / highest * values), affine, highest / 255)
         found[f"{kind}:{name}"] = {"volume": volume, "highest_nats": highest}
     return found
 
 
-def _part(is_labelled: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Return the part of the grid that is shown, and the step in voxels along each axis."""
+def _part(is_labelled: np.ndarray, label: Image) -> tuple[slice, ...]:
+    """Return the part of the grid that is shown, with its step in voxels along each axis."""
     margin = np.ceil(MARGIN_MM / np.array(label.spacing_mm)).astype(int)
     box = (bounding_box(is_labelled) or whole(is_labelled.shape)).widened(margin, is_labelled.shape)
-    steps = np.ones(3, int)
-    while np.prod([-(-size // step) for size, step in zip(box.shape, steps, strict=True)]) > (
-        MOST_VOXELS
-    ):
-        steps[int(np.argmin(steps * label.spacing_mm))] += 1
-    part = tuple(
-        slice(low, high, int(step)) for (low, high), step in zip(box.ranges, steps, strict=True)
+    part = tuple(slice(low, high, 1) for low, high in box.ranges)
+    return _thinned(part, MOST_VOXELS, label.spacing_mm)
+
+
+def _thinned(
+    part: tuple[slice, ...], most: float, spacing_mm: Sequence[float]
+) -> tuple[slice, ...]:
+    """Widen the steps of a part of a grid, the finest axis first, until it has at most so many voxels."""
+    steps = np.array([one.step for one in part])
+    sizes = np.array([one.stop - one.start for one in part])
+    while np.prod(-(-sizes // steps)) > most:
+        steps[int(np.argmin(steps * spacing_mm))] += 1
+    return tuple(
+        slice(one.start, one.stop, int(step)) for one, step in zip(part, steps, strict=True)
     )
-    return part, steps
+
+
+def _affine(label: Image, part: tuple[slice, ...]) -> np.ndarray:
+    """Return the matrix from voxels of a part of a label's grid to mm."""
+    affine = label.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
+    affine[:3, :3] = affine[:3, :3] * [one.step for one in part]
+    return affine
 
 
 def _nifti(array: np.ndarray, affine: np.ndarray, unit: float | None = None) -> str:

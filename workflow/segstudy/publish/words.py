@@ -61,6 +61,11 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def percent(share: float) -> str:
+    """Write a share in percent, to three digits: `33.3 %`."""
+    return f"{share * 100:.3g} %"
+
+
 def listing(words: Sequence[str]) -> str:
     """Join words: `a`, `a and b`, `a, b and c`."""
     words = list(words)

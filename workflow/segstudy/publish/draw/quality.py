@@ -14,14 +14,14 @@ from segstudy.publish.results import Results
 from segstudy.quality.calibration import KINDS
 from segstudy.quality.conformal import ALPHA
 from segstudy.quality.risk import aurc, risk_coverage, trust_with_flags
-from segstudy.words import count
+from segstudy.words import confidence, count
 
 ORDERS = ("agreement", "flagged scans last", "real Dice")
 """Orders in which predictions are trusted: the baseline, ours, and the best that any could be."""
 BAND = "#dfe4e9"
 """Of intervals."""
 LANE = "#f3f4f6"
-LEVEL = f"{1 - ALPHA:.0%}".replace("%", " %")
+LEVEL = confidence(ALPHA)
 
 
 def draw_risk_coverage(results: Results, figure: Figure) -> parts.Drawing:
@@ -110,7 +110,7 @@ def draw_predicted_dice(results: Results, figure: Figure) -> parts.Drawing:
     title = f"Predicted and real Dice, {name}, {figure.dataset}"
     told = table["predicted_dice"].notna()
     if not told.any():
-        why = results.calibration(figure.model).reason or "all scans are flagged"
+        why = results.calibrations[figure.model].reason or "all scans are flagged"
         return parts.empty_drawing(title, f"No Dice is predicted: {why}.", table)
     flagged = table["flagged"].eq("yes")
     # A prediction of nothing can be unflagged and without Dice; it has no place here.
