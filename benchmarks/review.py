@@ -339,6 +339,12 @@ def main() -> int:
     parser.add_argument(
         "--cohorts", nargs="+", choices=list(REPETITIONS), default=list(REPETITIONS)
     )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="number of the first repetition: others have other faults and networks",
+    )
     parser.add_argument("--folder", type=Path, help="work here, leave it, and go on with it later")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -354,7 +360,9 @@ def main() -> int:
                 cohort(folder / name / f"{'quick-' * options.quick}images", name, options.quick),
                 [],
             )
-            for number in range(1 if options.quick else REPETITIONS[name]):
+            for number in range(
+                options.first, options.first + (1 if options.quick else REPETITIONS[name])
+            ):
                 steps = 1 if options.quick else STEPS[name]
                 # Runs of other lengths share nothing.
                 own = folder / name / f"{'quick-' * options.quick}{steps}-steps-{number}"

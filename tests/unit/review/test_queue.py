@@ -135,6 +135,13 @@ def test_a_finding_of_the_audit_raises_a_case_and_is_told(cohort):
     assert list(after).index(last) < CASES - 1
 
 
+def test_a_score_that_some_sound_cases_have_is_usual():
+    """Of 20 labels, 16 have no part of their own and 4 have one of a size: the tail tells the spread, where the median deviation is 0."""
+    spread = scale([0.0] * 16 + [0.1] * 4, 0.004)
+    assert spread.centre == 0
+    assert spread.above(0.1) == pytest.approx(1.036)
+
+
 def test_scales_are_robust_and_never_narrower_than_their_floor():
     assert scale([1.0, 1.0, 1.0, 50.0], 0.1).spread == 0.1
     spread = scale([0.0, 1.0, 2.0, 3.0, math.nan], 0.1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segstudy.images.files import Image
-from segstudy.review.scores import best_names, consensus, score_case
+from segstudy.review.scores import best_names, consensus, opposed, score_case
 
 NAMES = ["heart", "aorta"]
 SPACING = (1.0, 1.0, 1.0)
@@ -124,6 +124,17 @@ def test_the_majority_decides_and_ties_go_with_the_neighbourhood():
     assert agreed[9, 12, 10] == 0
     assert agreed[10, 10, 8] == 0
     assert (agreed[12:18, 12:18, 10:14] == 1).all()
+
+
+def test_what_models_are_of_two_minds_about_does_not_speak_against_a_label():
+    label, blob = np.zeros((8, 8, 8), np.uint16), np.zeros((8, 8, 8), np.uint16)
+    label[2:5, 2:5, 2:5] = 1
+    blob[label == 1], blob[6:, 6:, 6:] = 1, 1
+    np.testing.assert_array_equal(opposed([label, blob], label, 2), label)
+    # Two of three have the blob, which the label lacks.
+    np.testing.assert_array_equal(opposed([label, blob, blob], label, 2), blob)
+    # Where neither vote is the label's, both speak against it.
+    assert not opposed([np.zeros_like(label), np.zeros_like(label)], label, 2).any()
 
 
 def test_models_that_disagree_are_told():

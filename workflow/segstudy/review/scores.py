@@ -131,8 +131,31 @@ def consensus(votes: Sequence[np.ndarray], classes: int) -> np.ndarray:
     return chosen
 
 
+def opposed(votes: Sequence[np.ndarray], label: np.ndarray, classes: int) -> np.ndarray:
+    """Return the consensus but where as many votes agree with the label: what models are of two minds about speaks not against it.
+
+    Parameters
+    ----------
+    votes
+        Class indices (i, j, k), of one model and seed each.
+    label
+        Class indices of the same shape.
+    classes
+        Number of classes, the background counted.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint16 (i, j, k).
+    """
+    agreed = consensus(votes, classes)
+    for_label = sum((vote == label).astype(np.uint16) for vote in votes)
+    for_agreed = sum((vote == agreed).astype(np.uint16) for vote in votes)
+    return np.where(for_label == for_agreed, label, agreed).astype(np.uint16)
+
+
 def score_case(label: Image, votes: Sequence[np.ndarray], names: Sequence[str]) -> CaseScores:
-    """Compare a label with the consensus of votes.
+    """Compare a label with the consensus of votes, those that are `opposed` to it.
 
     Parameters
     ----------
@@ -144,7 +167,7 @@ def score_case(label: Image, votes: Sequence[np.ndarray], names: Sequence[str]) 
         The structures.
     """
     classes = len(names) + 1
-    agreed = consensus(votes, classes)
+    agreed = opposed(votes, label.array, classes)
     spacing = np.array(label.spacing_mm)
     counts = confusion(label.array, agreed, classes)
     models = pairwise_dice(votes, classes) if len(votes) > 1 else np.full(classes - 1, math.nan)
