@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 STUDY ?= demo
 
-.PHONY: help demo evaluate fetch publish nnunet test test-all test-long lint format bench reference docs lock clean
+.PHONY: help demo evaluate fetch publish nnunet test test-all test-ci test-long lint format bench reference docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,7 +50,11 @@ test-long: .venv/installed ## run the other tests: whole studies, kills, nnU-Net
 	$(PYTEST) -m "long and not slurm"
 	.venv/bin/python -m pytest -m slurm
 
-test-all: test test-long ## run all tests
+test-ci: .venv/installed ## run of the long tests what CI runs: printed commands, kills, reruns, a study by SLURM
+	$(PYTEST) -m "long and not slurm" tests/failures tests/workflow/test_commands.py tests/workflow/test_rerun.py
+	.venv/bin/python -m pytest tests/slurm/test_slurm_study.py
+
+test-all: test test-long ## run all tests: before a release
 
 lint: .venv/installed ## check the style of code and rules, and spelling
 	.venv/bin/ruff check .
