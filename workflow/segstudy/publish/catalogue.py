@@ -30,7 +30,7 @@ ORDER = (
         "volumes",
     ),
     *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid"),
-    *("risk_coverage", "predicted_dice", "ratings", "own", "surfaces", "cases"),
+    *("predicted_dice", "risk_coverage", "ratings", "own", "surfaces", "cases"),
 )
 """Kinds in the order of the report; those of data and of label repair dataset by dataset."""
 PICTURES = (  # these show images or the anatomy of a patient

@@ -142,7 +142,7 @@ def _order(results: Results, row: Mapping, several: bool) -> list[Cell]:
 
 
 def _area(value: float, sign: str = "") -> Cell:
-    text = "–" if math.isnan(value) else f"{value:{sign}.4f}".replace("-", "\u2212")
+    text = "–" if math.isnan(value) else f"{value:{sign}z.4f}".replace("-", "\u2212")
     return Cell(text, value)
 
 
