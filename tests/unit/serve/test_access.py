@@ -42,6 +42,11 @@ def test_a_token_of_a_file(tmp_path):
         assert refused.value.status == 401
         assert "Bearer" in refused.value.headers["WWW-Authenticate"]
         assert access.token not in str(refused.value.content())
+    # With a token the name may be any, as that of a proxy on this machine.
+    access, _ = access_of("127.0.0.1", file)
+    access.check_caller({"host": "clinic.example", "origin": "https://clinic.example"})
+    with pytest.raises(ProblemError, match="other sites"):
+        access.check_caller({"host": "clinic.example", "origin": "https://evil.example"})
     for content in ("short", "two words of many letters", ""):
         file.write_text(content)
         with pytest.raises(InputError, match="one word of 16"):

@@ -1,12 +1,17 @@
 """The queue: order, states, what a restart leaves, and what is removed."""
 
+import errno
 import threading
+from pathlib import Path
 
 import pytest
 
 from segstudy.errors import InputError
+from segstudy.serve.access import Access
 from segstudy.serve.folder import Folder
 from segstudy.serve.job_queue import JobQueue
+from segstudy.serve.limits import Limits
+from segstudy.serve.run import running
 
 
 class Clock:
@@ -145,6 +150,31 @@ def test_a_folder_is_of_one_service(tmp_path):
     with pytest.raises(InputError, match="not of a service"):
         Folder(tmp_path / "mine")
     assert (tmp_path / "mine/thesis.txt").read_text() == "dear"
+
+
+def test_a_folder_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("dear")
+    for path in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(InputError, match="name another folder|give another place"):
+            Folder(path)
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "chmod", read_only)
+    with pytest.raises(InputError, match=r"cannot be read and written \(Read-only file system\)"):
+        Folder(tmp_path / "served")
+
+
+def test_a_queue_that_is_none_is_told_at_the_start(tmp_path):
+    for needed in ("fastapi", "uvicorn", "python_multipart"):
+        pytest.importorskip(needed, reason="needs the extra serve")
+    folder = Folder(tmp_path / "served")
+    folder.queue_file().write_bytes(b"no table of predictions" * 50)
+    folder.close()
+    started = running(folder.path, lambda: None, Limits(), Access())
+    with pytest.raises(InputError, match=r"queue .* cannot be read or written .*another folder"):
+        started.__enter__()
 
 
 def test_a_restart_tidies(tmp_path):

@@ -69,6 +69,57 @@ def test_from_upload_to_download(serve):
     assert client.get(f"/predictions/{told['id']}").status_code == 404
 
 
+def test_a_file_is_sent_as_a_whole_though_it_is_removed(serve, monkeypatch):
+    """Between the answer's head and its last byte a prediction may be deleted, or its time be over."""
+    client = serve()
+    from segstudy.serve import app  # needs FastAPI
+
+    told = wait(client, send(client).json()["id"])
+    path = told["files"]["segmentation.nii.gz"]
+    content = client.get(path).content
+    # Ranges are not answered, so that there are no more ways to fail.
+    assert client.get(path, headers={"Range": "bytes=5-"}).content == content
+    blocks = app._blocks
+
+    def removed_first(file):
+        client.service.jobs.remove(told["id"])
+        client.service.folder.remove(told["id"])
+        yield from blocks(file)
+
+    monkeypatch.setattr(app, "_blocks", removed_first)
+    answer = client.get(path)
+    assert (answer.status_code, answer.content) == (200, content)
+    assert int(answer.headers["content-length"]) == len(content)
+    assert client.get(path).status_code == 404
+
+
+def test_a_file_that_is_gone_before_it_is_opened(serve):
+    client = serve()
+    told = wait(client, send(client).json()["id"])
+    client.service.folder.remove(told["id"])
+    assert client.get(told["files"]["segmentation.nii.gz"]).status_code == 404
+
+
+def test_odd_forms(serve):
+    client = serve()
+    head = {"Content-Type": "multipart/form-data; boundary=a; charset=undefined"}
+    body = b'--a\r\nContent-Disposition: form-data; name="model"\r\n\r\nballs\r\n--a--\r\n'
+    answer = client.post("/predictions", content=body, headers=head)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The form cannot be read.")
+    answer = send(client, quality=["true", "false"])
+    assert answer.status_code == 422
+    assert "more than once" in answer.json()["detail"]
+
+
+def test_bytes_are_counted_where_no_length_is_told(serve):
+    client = serve()
+    head = b'--a\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+    parts = [head, nifti(), b"\r\n--a--\r\n"]
+    kind = {"Content-Type": "multipart/form-data; boundary=a"}
+    assert client.post("/predictions", content=iter(parts), headers=kind).status_code == 202
+    assert f"upload_bytes_total {len(nifti())}\n" in client.get("/metrics").text
+
+
 def test_quality_where_it_is_asked_for(serve):
     client = serve()
     told = wait(client, send(client, quality="true").json()["id"])

@@ -75,6 +75,16 @@ def test_gzip_in_several_members_and_with_padding(tmp_path):
     assert take(b"".join(parts), tmp_path).path.read_bytes() == content
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_the_mark_of_a_gzip_member_across_two_reads(before, tmp_path, monkeypatch):
+    """The first block that is read ends `before` bytes behind the first member's end."""
+    content = nifti()
+    first = gzip.compress(content[:500])
+    monkeypatch.setattr(uploads, "PACKED_BLOCK", len(first) + before)
+    taken = take(first + gzip.compress(content[500:]), tmp_path)
+    assert taken.path.read_bytes() == content
+
+
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_nrrd_is_written_as_it_is(encoding, tmp_path):
     from segstudy.images.files import read_image

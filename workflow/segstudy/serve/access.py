@@ -80,7 +80,7 @@ def access_of(host: str, token_file: Path | None) -> tuple[Access, bool]:
         For a file that holds no token.
     """
     if token_file is not None:
-        return Access(_read_token(token_file), LOCAL if is_local(host) else ()), False
+        return Access(_read_token(token_file)), False
     if is_local(host):
         return Access("", LOCAL if host in LOCAL else (*LOCAL, host)), False
     return Access(secrets.token_urlsafe(32)), True

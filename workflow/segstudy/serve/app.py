@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import os
 import re
 import shutil
 import sqlite3
@@ -18,7 +19,7 @@ from typing import IO, Annotated, Any
 from fastapi import FastAPI, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import HTTPException, RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from segstudy import __version__
 from segstudy.log import log
@@ -35,6 +36,8 @@ OPEN = ("/", "/health", "/openapi.json", "/niivue.js")
 """What is told without a token: the empty page, and whether the service lives."""
 SPARE_BYTES = 1 << 30
 """That must be free on the disk beside an upload."""
+BLOCK = 1 << 20
+"""Bytes of a file that are sent at a time."""
 UNPACKING = 2
 """Uploads that are looked through at a time."""
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
@@ -123,7 +126,7 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, self._counted(receive), sending)
+            await self._app(scope, self._counted(receive, scope["method"] != "POST"), sending)
         except ProblemError as problem:
             await problem_response(problem)(scope, receive, sending)
         except Exception as error:
@@ -160,9 +163,9 @@ class Guard:
                 f"at most {most:,} bytes",
             )
 
-    def _counted(self, receive: Receive) -> Receive:
-        """Read a body, up to as much as is taken, whatever its header says."""
-        size, ended = 0, False
+    def _counted(self, receive: Receive, ended: bool) -> Receive:
+        """Read a body, up to as much as is taken, whatever its header says; ended: none is read."""
+        size = 0
 
         async def receiving() -> MutableMapping[str, Any]:
             nonlocal size, ended
@@ -276,9 +279,18 @@ async def read_form(request: Request, models: Mapping[str, Mapping[str, Any]]) -
         raise ProblemError(
             400, "The form cannot be read.", str(error.detail)[:200], "multipart/form-data"
         ) from None
+    except UnicodeError:  # as of the charset `undefined`
+        raise ProblemError(
+            400, "The form cannot be read.", "names that are not of its charset", "UTF-8"
+        ) from None
     odd = sorted(set(form) - {"image", "model", "quality"})
     if odd:
         raise ProblemError(422, "A field that is not known.", odd[0][:40], "image, model, quality")
+    for key in ("model", "quality"):
+        if len(form.getlist(key)) > 1:
+            raise ProblemError(
+                422, f"`{key}` is given more than once.", f"{len(form.getlist(key))} times", "once"
+            )
     files = [one.file for one in form.getlist("image") if not isinstance(one, str)]
     if not files or len(files) < len(form.getlist("image")):
         raise ProblemError(
@@ -428,6 +440,15 @@ FORM = {
         }
     },
 }
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield an open file, a block at a time, and close it."""
+    with file:
+        while block := file.read(BLOCK):
+            yield block
+
+
 Name = Annotated[
     str,
     InPath(description="Of a prediction: 32 hexadecimal digits.", examples=[answers.EXAMPLE_ID]),
@@ -475,9 +496,10 @@ def make_app(service: Service) -> Guard:
         if shutil.disk_usage(service.folder.path).free < length + SPARE_BYTES:
             raise _no_room()
         form = await read_form(request, service.predictor.models)
+        size = sum(one.seek(0, os.SEEK_END) for one in form.files)  # a length need not be told
         name = await asyncio.wrap_future(unpacking.submit(take_upload, service, form))
         await request.close()
-        service.counts.uploaded(length)
+        service.counts.uploaded(size)
         response.headers["Location"] = f"/predictions/{name}"
         return answered(found(name))
 
@@ -492,7 +514,7 @@ def make_app(service: Service) -> Guard:
 
     @app.get(
         "/predictions/{name}/files/{file}",
-        response_class=FileResponse,
+        response_class=StreamingResponse,
         responses=_told(404, 409)
         | {
             200: {
@@ -510,7 +532,7 @@ def make_app(service: Service) -> Guard:
                 description=f"One of {', '.join(answers.FILES)}.", examples=["segmentation.nii.gz"]
             ),
         ],
-    ) -> FileResponse:
+    ) -> StreamingResponse:
         job = found(name)
         if file not in answers.FILES:
             raise ProblemError(
@@ -520,12 +542,22 @@ def make_app(service: Service) -> Guard:
             raise ProblemError(
                 409, "The prediction has no files.", f"state {job.state}", "state done"
             )
-        place = service.folder.prediction(name) / "output" / file
-        if not place.is_file():
+        try:
+            # Opened here, so that it is sent as a whole though it is removed meanwhile.
+            opened = (service.folder.prediction(name) / "output" / file).open("rb")
+        except FileNotFoundError:
+            found(name)
             raise ProblemError(
                 404, "This prediction has no such file.", "", ", ".join(job.result["files"])
-            )
-        return FileResponse(place, media_type=answers.FILES[file], filename=f"{name[:8]}-{file}")
+            ) from None
+        return StreamingResponse(
+            _blocks(opened),
+            media_type=answers.FILES[file],
+            headers={
+                "Content-Length": str(os.fstat(opened.fileno()).st_size),
+                "Content-Disposition": f'attachment; filename="{name[:8]}-{file}"',
+            },
+        )
 
     @app.delete(
         "/predictions/{name}",

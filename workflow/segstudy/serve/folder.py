@@ -22,14 +22,19 @@ class Folder:
     def __init__(self, path: Path) -> None:
         """Take a folder, which is made where it is not there; InputError where another service has it, or it is another's."""
         self.path = path.absolute()
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / MARK).is_file():
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / MARK).is_file():
+                raise InputError(
+                    f"--folder {path}: holds files that are not of a service; name an empty folder, since what is old in it is removed"
+                )
+            for place in (self.path, self.incoming, self.path / "predictions"):
+                make_folder(place)
+            self.path.chmod(0o700)
+            self._lock = (self.path / MARK).open("w")
+        except OSError as error:
             raise InputError(
-                f"--folder {path}: holds files that are not of a service; name an empty folder, since what is old in it is removed"
-            )
-        for place in (self.path, self.incoming, self.path / "predictions"):
-            make_folder(place)
-        self.path.chmod(0o700)
-        self._lock = (self.path / MARK).open("w")
+                f"--folder {path}: cannot be read and written ({error.strerror}); name another folder"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

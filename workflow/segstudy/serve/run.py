@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from segstudy.serve.folder import Folder
 from segstudy.serve.job_queue import JobQueue
 from segstudy.serve.limits import Limits
 from segstudy.serve.predictor import Predictor, Worker
+from segstudy.serve.problems import fault_words
 from segstudy.serve.prometheus import Counts
 
 NEEDED = {"fastapi": "FastAPI", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
@@ -50,7 +52,7 @@ def running(
     Raises
     ------
     InputError
-        For a folder that is another's, and for models that cannot be loaded.
+        For a folder that is another's or cannot be used, and for models that cannot be loaded.
     """
     check_installed()
     # By name, since it needs FastAPI.
@@ -58,8 +60,14 @@ def running(
     held = Folder(folder)
     spool = tempfile.tempdir
     try:
-        jobs, counts = JobQueue(held.queue_file()), Counts()
-        waiting, failed = jobs.resume(limits.attempts)
+        counts = Counts()
+        try:
+            jobs = JobQueue(held.queue_file())
+            waiting, failed = jobs.resume(limits.attempts)
+        except sqlite3.Error as error:
+            raise InputError(
+                f"--folder {folder}: {fault_words(error)} Mend it, or name another folder"
+            ) from None
         held.tidy(jobs)  # after it, since what is given up needs its upload no more
         for name in waiting:
             log.info("prediction %s was cut off, and is done again", name)

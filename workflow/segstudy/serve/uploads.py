@@ -40,6 +40,8 @@ DIRECTORY_BYTES = 400
 HEADER_BYTES = 65_536
 """Of a header of NRRD."""
 BLOCK = 1 << 20
+PACKED_BLOCK = 1 << 16
+"""Packed bytes that are read at a time; what lies behind the end of a member of gzip is copied, so that larger ones make many short members slow."""
 ZIP, NRRD = b"PK\x03\x04", b"NRRD000"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Ways in which a zip may be packed: those whose least unpacked bytes a byte are bounded, as DICOM's own writers use them."""
@@ -256,7 +258,7 @@ class _Unzipped:
         """Read up to `size` bytes, fewer at the end alone."""
         parts, left = [], size
         while left and not self._ended:
-            data = self._rest or self._source.read(BLOCK)
+            data = self._rest or self._source.read(PACKED_BLOCK)
             try:
                 part = self._member.decompress(data, left)
             except isal_zlib.error:
@@ -283,7 +285,8 @@ class _Unzipped:
     def _next_member(self) -> None:
         """Go on with what follows an end mark: another member, or nothing that counts."""
         following = self._member.unused_data + self._rest
-        following = following or self._source.read(BLOCK)
+        if len(following) < len(GZIP):  # the mark of a member may lie across two blocks
+            following += self._source.read(PACKED_BLOCK)
         self._ended = not following.startswith(GZIP)
         self._rest = following
         self._member = isal_zlib.decompressobj(wbits=31)
