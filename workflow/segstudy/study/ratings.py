@@ -12,7 +12,7 @@ class Ratings(Settings):
 
     files: tuple[str, ...] = Field(
         (),
-        description="CSV files that `rating/index.html` among the results saved, e.g. `[ratings-anna.csv, ratings-ben.csv]`; from two "
+        description="CSV files that `rating/index.html` among the results saved, e.g. `[ratings-reader-1.csv, ratings-reader-2.csv]`; from two "
         "raters on, their agreement is told",
     )
     cases: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
