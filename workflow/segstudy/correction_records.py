@@ -86,7 +86,12 @@ def label_files(folder: Path | str, dataset: str) -> dict[str, list[Path]]:
 
 def read_record(path: Path) -> list[dict[str, Any]]:
     """Return the entries of a record, oldest first; InputError for a file that is none."""
-    entries = read_mapping(path).get("entries")
+    try:
+        entries = read_mapping(path).get("entries")
+    except InputError as error:
+        raise InputError(
+            f"{error}. It is the record of a correction: put a sound copy there, or move it away and accept the label anew"
+        ) from None
     good = isinstance(entries, list) and entries
     if not good or not all(isinstance(e, dict) and e.get("action") in ACTIONS for e in entries):
         raise InputError(
@@ -97,9 +102,22 @@ def read_record(path: Path) -> list[dict[str, Any]]:
         missing = [key for key in needed if not isinstance(entry.get(key), str)]
         if missing:
             raise InputError(f"{path}: an entry ({entry['action']}) lacks {missing[0]!r}, a text")
+        if entry["action"] == CORRECTED and not _is_count(entry.get("changed")):
+            raise InputError(
+                f"{path}: an entry ({CORRECTED}) lacks 'changed': structure -> {', '.join(_COUNTS)}, whole numbers"
+            )
     return entries
 
 
+def _is_count(changed: Any) -> bool:
+    """Tell whether `changed` of an entry is what `review.differences.changed_voxels` returns."""
+    return isinstance(changed, dict) and all(
+        isinstance(one, dict) and all(isinstance(one.get(key), int) for key in _COUNTS)
+        for one in changed.values()
+    )
+
+
+_COUNTS = ("old", "new", "added", "removed")
 _CHECKSUMS = ("old_voxels", "new_voxels", "new_file")
 
 

@@ -81,6 +81,15 @@ def test_cases_are_strata_by_how_they_came_to_be_reviewed():
     assert whole["low"] <= 0.2 <= whole["high"]
 
 
+def test_a_case_of_the_first_queue_that_a_later_sample_draws_counts_as_picked():
+    reviewed = {
+        "a": on_record("a", "corrected", "control"),
+        "b": on_record("b", "unchanged", "control"),
+    }
+    parts = accounting.strata(list("abcd"), reviewed, {"a": "queue", "b": "control"})
+    assert [(one.size, one.reviewed, one.faulty) for one in parts] == [(1, 1, 1), (3, 1, 0)]
+
+
 # --- which labels count -------------------------------------------------------------------------
 
 

@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -56,6 +59,26 @@ def test_slicer_is_given_volumes_a_named_segmentation_and_the_place(tmp_path):
         "aorta": 3,
     }
     assert told["saved"] == "/out/p3.seg.nrrd"
+
+
+def test_slicer_goes_on_with_what_it_saved_until_the_label_is_copied_anew(tmp_path, monkeypatch):
+    task = replace(TASK, label=tmp_path / "p3.nii.gz")
+    task.label.write_text("the study's label")
+    assert opened_in_slicer(task, monkeypatch) == [str(task.label)]
+    task.slicer_file.write_text("what save() writes")
+    os.utime(task.label, (1000, 1000))
+    assert opened_in_slicer(task, monkeypatch) == [str(task.slicer_file)]
+    os.utime(task.slicer_file, (999, 999))  # another editor went on with the label
+    assert opened_in_slicer(task, monkeypatch) == [str(task.label)]
+
+
+def opened_in_slicer(task: editor.Task, monkeypatch) -> list[str]:
+    """Run Slicer's start script with a stand-in for its module; return which labels it loads."""
+    slicer = MagicMock()
+    monkeypatch.setitem(sys.modules, "slicer", slicer)
+    exec(compile(editor.slicer_script(task), "slicer.py", "exec"), {})
+    loads = (slicer.util.loadLabelVolume, slicer.util.loadSegmentation)
+    return [call.args[0] for load in loads for call in load.call_args_list]
 
 
 def test_itksnap_is_given_a_table_of_names(tmp_path):

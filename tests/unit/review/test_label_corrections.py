@@ -132,7 +132,7 @@ def test_a_label_of_another_format_saved_among_the_corrections_is_accepted_there
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda label: label[:-1], "shape"),
+        (lambda label: label[:-1], "Export the label on its image's grid\n"),
         (lambda label: np.where(label == HEART, 7, label), "unknown label values 7"),
         (lambda label: chest(1)[1], "--unchanged"),
     ],
@@ -203,6 +203,34 @@ def test_an_unchanged_case_is_on_record_and_changes_no_input(cohort, capsys):
     assert (entry["action"], entry["picked_by"]) == ("unchanged", "control")
     assert records.input_files(cohort.corrections, "chest") == []
     assert records.find(cohort.corrections, "chest")["p2"].is_reviewed
+
+
+def test_a_label_that_nobody_accepted_is_no_dead_end_for_a_case_that_is_right(cohort, capsys):
+    place = cohort.corrections / "chest" / "p1.nii.gz"
+    place.parent.mkdir(parents=True)
+    shutil.copy(cohort.drawn(), place)
+    assert cohort.review("accept", "p1", "--unchanged", "--why", "right") == 1
+    assert "that nobody accepted; move the file away" in capsys.readouterr().err
+    assert cohort.review("accept", "p1", "--why", "drawn anew") == 0
+    assert cohort.review("accept", "p1", "--unchanged", "--why", "right") == 1
+    assert "segstudy review undo p1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text[:40], "put a sound copy there, or move it away"),
+        (lambda text: text.replace('"changed"', '"altered"'), "lacks 'changed'"),
+        (lambda text: text.replace('"removed"', '"gone"'), "lacks 'changed'"),
+    ],
+    ids=["cut", "no counts", "no count"],
+)
+def test_a_damaged_record_is_told_with_what_to_do(cohort, capsys, change, told):
+    cohort.review("accept", "p1", str(cohort.drawn()), "--why", "x")
+    record = records.record_of(cohort.corrections, "chest", "p1")
+    record.write_text(change(record.read_text()))
+    assert cohort.review("undo", "p1") == 1
+    assert told in capsys.readouterr().err
 
 
 def test_the_queue_says_why_a_case_was_picked_and_the_sample_is_kept(cohort):

@@ -176,7 +176,9 @@ def test_a_case_opens_blinded_with_a_copy_of_its_label(study, tmp_path, capsys):
     agreed = read_label(folder / "consensus.nii.gz").array
     assert set(np.unique(agreed)) == {0, *VALUES[[HEART, AORTA]]}
     assert not read_label(folder / f"{FAULTY}.nii.gz").array.any()
+    (folder / f"{FAULTY}.seg.nrrd").write_text("what Slicer saved")
     assert review("open", FAULTY, "--fresh") == 0
+    assert not (folder / f"{FAULTY}.seg.nrrd").exists()
     assert np.array_equal(read_label(folder / f"{FAULTY}.nii.gz").array, copy.array)
     assert not (folder / "consensus.nii.gz").exists()
     assert [row["consensus"] for row in table(study / "review/openings.tsv")] == [

@@ -218,7 +218,7 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         label_map = label_map and _as_named(seen, path, label_map, dataset)
         # A correction was drawn on this image: it is never resampled.
         is_correction = path == case.label and case.delivered_label is not None
-        resample = dataset.on_other_grid == "resample_label" and not is_correction
+        resample = None if is_correction else dataset.on_other_grid == "resample_label"
         labels[path] = label_map = label_map and _on_grid(seen, path, label_map, grid, resample)
         if label_map is None:
             continue
@@ -328,7 +328,7 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
 
 
 def _on_grid(
-    seen: list, path: Path, label: Image, grid: Grid | None, resample: bool
+    seen: list, path: Path, label: Image, grid: Grid | None, resample: bool | None
 ) -> Image | None:
     """Bring a label to the grid of its image, by resampling where that is asked for; None if refused."""
     if grid is None:

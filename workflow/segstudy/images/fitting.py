@@ -97,7 +97,7 @@ def fitted_probabilities(probabilities: np.ndarray, own: Grid, grid: Grid) -> np
     return found
 
 
-def on_grid(label: Image, grid: Grid, resample: bool) -> Image:
+def on_grid(label: Image, grid: Grid, resample: bool | None) -> Image:
     """Bring a label map to its image's grid: `fitted`, or resampled where that is asked for.
 
     Parameters
@@ -107,7 +107,7 @@ def on_grid(label: Image, grid: Grid, resample: bool) -> Image:
     grid
         Of the image.
     resample
-        Whether labels on grids that are not compatible are resampled.
+        Whether labels on grids that are not compatible are resampled; None: whatever is set, they are not.
 
     Raises
     ------
@@ -118,9 +118,9 @@ def on_grid(label: Image, grid: Grid, resample: bool) -> Image:
         return fitted(label, grid)
     except InputError as error:
         if not resample:
+            setting = "" if resample is None else ", or set on_other_grid: resample_label"
             raise InputError(
-                f"other grid than its image (named first): {error}. Export the label on its image's grid, or set "
-                "on_other_grid: resample_label"
+                f"other grid than its image (named first): {error}. Export the label on its image's grid{setting}"
             ) from None
     outside = _count_outside(label, grid)
     if outside:

@@ -215,7 +215,8 @@ def strata(
         What is on record of them. Cases that are on record for another reason than the random sample count
         as picked.
     up_for_review
-        Case -> `queue` or `control`, as far as it is known.
+        Case -> `queue` or `control`, as far as it is known. It goes before the record: a case of the first queue that a later
+        sample draws has been picked, and the sample of all others is random without it.
 
     Returns
     -------
@@ -228,7 +229,7 @@ def strata(
     drawn = {
         name
         for name, one in done.items()
-        if CONTROL in (up_for_review.get(name), one.last.get("picked_by"))
+        if (up_for_review.get(name) or one.last.get("picked_by")) == CONTROL
     }
     picked = set(done) - drawn
     waiting = {name for name, why in up_for_review.items() if why == QUEUE} & names - set(done)

@@ -202,9 +202,13 @@ def _unchanged(
 
     record = records.record_of(own.folder, dataset, case.case)
     lying = records.label_files(own.folder, dataset).get(case.case)
-    if lying or (
-        record.exists() and records.read_record(record)[-1]["action"] == records.CORRECTED
-    ):
+    last = records.read_record(record)[-1]["action"] if record.exists() else None
+    if lying and last != records.CORRECTED:
+        raise InputError(
+            f"{lying[0]}: a label of case {case.case} that nobody accepted; move the file away, or accept it: segstudy review accept "
+            f"{case.case} --study {options.study} --why TEXT"
+        )
+    if last == records.CORRECTED:
         raise InputError(
             f"{own.folder}/{dataset}: case {case.case} has a corrected label; take it back first: segstudy review undo "
             f"{case.case} --study {options.study}"

@@ -58,7 +58,18 @@ class Task:
     @property
     def slicer_file(self) -> Path:
         """Return the file that Slicer's `save()` writes, in which segments have their names."""
-        return self.label.with_name(self.label.name.removesuffix(".nii.gz") + ".seg.nrrd")
+        return slicer_file(self.label)
+
+    @property
+    def was_saved_by_slicer(self) -> bool:
+        """Tell whether Slicer's `save()` has written its file after the label was last written."""
+        file = self.slicer_file
+        return file.is_file() and file.stat().st_mtime_ns >= self.label.stat().st_mtime_ns
+
+
+def slicer_file(label: Path) -> Path:
+    """Return the file that Slicer's `save()` writes beside a label."""
+    return label.with_name(label.name.removesuffix(".nii.gz") + ".seg.nrrd")
 
 
 def installed(editor: str) -> str | None:
@@ -150,10 +161,16 @@ def _values(task: Task, **further: object) -> str:
 def slicer_script(task: Task) -> str:
     """Return the script that Slicer runs at its start.
 
-    It loads the images as volumes, the label as a segmentation with the study's names, turns all slices to the place, and
+    It loads the images as volumes, the label as a segmentation with the study's names, or what `save()` wrote before
+    (`slicer.util.loadSegmentation`), turns all slices to the place, and
     defines `save()` for Slicer's Python console.
     """
-    values = _values(task, point_mm=list(task.point_mm), saved=str(task.slicer_file))
+    values = _values(
+        task,
+        point_mm=list(task.point_mm),
+        saved=str(task.slicer_file),
+        goes_on=task.was_saved_by_slicer,
+    )
     return _SLICER.replace("@VALUES@", values)
 
 
@@ -191,7 +208,13 @@ def as_segmentation(path, name):
 
 
 volumes = [slicer.util.loadVolume(path) for path in TASK["images"]]
-segmentation = as_segmentation(TASK["label"], TASK["name"])
+if TASK["goes_on"]:
+    segmentation = slicer.util.loadSegmentation(TASK["saved"])
+    segmentation.SetName(TASK["name"])
+    if volumes:
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])
+else:
+    segmentation = as_segmentation(TASK["label"], TASK["name"])
 if TASK["consensus"]:
     consensus = as_segmentation(TASK["consensus"], "consensus of the models")
     consensus.GetDisplayNode().SetVisibility2DFill(False)

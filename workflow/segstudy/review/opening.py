@@ -117,6 +117,7 @@ def prepare(
     goes_on = copy.is_file() and not fresh
     if not goes_on:
         write_label(copy, stored.array.astype(np.uint16), stored.affine)
+        editor.slicer_file(copy).unlink(missing_ok=True)
     structures = held_out.study.datasets[one.dataset].structures
     agreed = folder / "consensus.nii.gz"
     agreed.unlink(missing_ok=True)

@@ -131,7 +131,11 @@ def _open(options: Namespace) -> None:
     )
     task = opened.task
     if opened.goes_on:
-        print(f"goes on with {task.label}, as it was left; --fresh starts from the study's label")
+        in_slicer = opened.editor == SLICER and task.was_saved_by_slicer
+        kept = task.slicer_file if in_slicer else task.label
+        print(f"goes on with {kept}, as it was left; --fresh starts from the study's label")
+        if task.was_saved_by_slicer and not in_slicer:
+            print(f"what Slicer saved later is not in it: {task.slicer_file}")
     print(("started: " if opened.started else "no editor is installed; the command is: ")
           + shlex.join(opened.words))  # fmt: skip
     if opened.editor == ITKSNAP:
