@@ -14,6 +14,8 @@ from segstudy import cli, metric
 from segstudy.cases import Split
 from segstudy.metrics import slice_dice, table
 from segstudy.publish.citations import REFERENCES
+from segstudy.repair.apply import Verdict
+from segstudy.repair.findings import LabelFinding
 from segstudy.review import accounting, opening, provenance, ratings, study_queue
 from segstudy.statistics import comparisons, quality, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
@@ -35,12 +37,35 @@ CASES += ("same_image_as", "shape", "spacing_mm", "checksum", "voxels_*")
 CASES += ("delivered_label", "corrected_from")
 GRID = ("grid", "model", "validation_dice", "best", "parameters", "training_seconds", "dataset")
 GRID += ("n_subjects", "dice_*", "sd_*")
+REPAIR_VERDICTS = ("dataset", *(field.name for field in fields(Verdict)))
+LABEL_FAULTS = ("dataset", *(field.name for field in fields(LabelFinding)))
+ATTEMPTS = ("dataset", "method", "frame", "iou_before", "iou_after", "iou_replayed", "angle_deg")
+ATTEMPTS += ("chosen", "reason")
+SWEEP = ("dataset", "angle_deg", "iou", "evidence")
 HISTORY = ("epoch", "lr", "train_loss", "validation_loss", "validation_dice_*", *MEASURED)
 TABLES = {
     "download/<dataset>/cases.tsv": ("The cases that passed the audit.", CASES),
     "download/<dataset>/problems.tsv": (
         "What the audit found in the files.",
         ("dataset", "case", "file", "problem", "verdict"),
+    ),
+    "label_faults.csv": (
+        "Of the zip; without `dataset` it is `repair/<dataset>/audit/faults.csv`: labels that do not fit their cohort "
+        "([Labels in the wrong place](repair_labels.md)).",
+        LABEL_FAULTS,
+    ),
+    "repair_verdicts.csv": (
+        "Of the zip; without `dataset` it is `verdicts.csv` in a folder below `repair/<dataset>/labels/`: what became of "
+        "each case's label.",
+        REPAIR_VERDICTS,
+    ),
+    "repair_attempts.csv": (
+        "Of the zip; without `dataset` it is `repair/<dataset>/estimate/attempts.csv`: the methods that looked for the fault.",
+        ATTEMPTS,
+    ),
+    "repair_sweep.csv": (
+        "Of the zip; without `dataset` it is `repair/<dataset>/estimate/sweep.csv`: agreement by angle.",
+        SWEEP,
     ),
     "preprocess/splits.tsv": (
         "The fold of each case.",
@@ -140,6 +165,7 @@ EXIT_CODES = {
     "1": "an error, told in one line a mistake: input that can't be used, no memory, no room; of `segstudy doctor`, a line says "
     "`stop`; of `segstudy run` and a job of it, as Snakemake ends",
     "2": "words that the command line does not know, with its usage",
+    "3": "of `segstudy reproduce` alone: it ran, and a table differs",
     "128 + N": "ended by signal N: 130 by Ctrl-C (SIGINT), 143 by SIGTERM, as SLURM sends before a time limit, 129 by a closed "
     "terminal (SIGHUP). A training has saved its state by then and goes on from there",
 }
