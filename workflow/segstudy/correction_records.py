@@ -358,7 +358,7 @@ def headline(
 
     Cases that were reviewed because models disagree on them are no random choice: results under their
     corrected labels favour the models that helped to choose. So the old labels count, unless all cases were
-    reviewed, or all of a sample of at least `LEAST_SAMPLE` that was drawn at random.
+    reviewed, or all that were picked, among them a sample of at least `LEAST_SAMPLE` that was drawn at random.
 
     Parameters
     ----------
@@ -383,12 +383,15 @@ def headline(
     sample = {name for name, why in up_for_review.items() if why == CONTROL} & names
     if done >= names:
         return CORRECTED, f"all {len(names)} cases of {dataset} were reviewed"
-    if len(sample) >= LEAST_SAMPLE and done >= sample:
-        reason = f"all of a random sample of {len(sample)} of {len(names)} cases of {dataset} were reviewed"
+    picked_ones = up_for_review.keys() & names
+    if len(sample) >= LEAST_SAMPLE and done >= picked_ones:
+        reason = f"all {len(picked_ones)} picked of {len(names)} cases of {dataset} were reviewed, {len(sample)} of them drawn at random"
         return CORRECTED, reason
     left = f" and {len(done & sample)} of a random sample of {len(sample)}" if sample else ""
     if left and len(sample) < LEAST_SAMPLE:
         left += f" (at least {LEAST_SAMPLE} are asked for)"
+    elif left and done >= sample:
+        left += f" (of the picked, {len(picked_ones - done)} wait)"
     return DELIVERED, (
         f"{len(done)} of {len(names)} cases of {dataset}{left} were reviewed: chosen by disagreement, their corrected labels "
         "favour the models that helped to choose"

@@ -115,6 +115,12 @@ def test_a_random_sample_counts_from_twenty_cases_on(drawn, labels):
     reviewed = [on_record(case, "unchanged") for case in sample]
     assert headline(reviewed, sample, cases) == labels
     assert headline(reviewed[:-1], sample, cases) == "delivered"
+    # A case of the queue waits: its label would stand among corrected ones as it was delivered.
+    assert headline(reviewed, {**sample, "z": "queue"}, [*cases, "z"]) == "delivered"
+    assert (
+        headline([*reviewed, on_record("z", "corrected")], {**sample, "z": "queue"}, [*cases, "z"])
+        == labels
+    )
     reason = records.headline("d", cases, {one.case: one for one in reviewed}, sample)[1]
     assert ("at least 20 are asked for" in reason) == (drawn < 20)
     assert pytest.approx(0.168, abs=5e-4) == 1 - 0.025 ** (1 / 20)
