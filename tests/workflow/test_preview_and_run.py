@@ -136,6 +136,7 @@ def test_a_corrected_label(workspace):
     assert set(said["reasons"]) == {"data: p3 label changed"}
 
 
+@pytest.mark.long
 def test_other_folds(workspace):
     """Folds dealt afresh are one reason for all that follows."""
     workspace.study["splits"]["seed"] = 5
@@ -144,6 +145,7 @@ def test_other_folds(workspace):
     assert set(said["reasons"]) == {"splits: seed 20 -> 5"}
 
 
+@pytest.mark.long
 def test_settings_that_are_put_back_are_restored(workspace):
     study = copy.deepcopy(workspace.study)
     study["models"]["flat"]["epochs"] = 2
@@ -161,6 +163,7 @@ def test_settings_that_are_put_back_are_restored(workspace):
             assert "made before of the same settings, data and code" in log.read_text()
 
 
+@pytest.mark.long
 def test_its_time_is_measured():
     """On a busy machine the smoke run may miss its target; that is not what is asked here."""
     run = run_quickly("preview")
