@@ -84,7 +84,10 @@ def analyse(runs: pd.DataFrame, settings: Statistics, raters: Collection[str] = 
         pd.concat(
             [
                 summarise(values, settings, spread),
-                *(summarise(completed(rows, settings), settings) for rows in drawn),
+                *(
+                    summarise(completed(rows, settings), settings, variance_components(rows))
+                    for rows in drawn
+                ),
             ],
             ignore_index=True,
         )
