@@ -77,10 +77,11 @@ rule review_statistics:
         settings=slices.statistics_settings(STUDY).at_default(("subgroups",)).to_json(),
         defaults=slices.statistics_settings(STUDY).at_default(("subgroups",)).digest(),
         plugins=slices.metric_options(STUDY),
+        raters=slices.rater_options(STUDY),
         code=code_of_measured(STUDY, "statistics.command"),
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --settings {params.settings:q}"
-        " {params.plugins:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        " {params.plugins:q} {params.raters:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule review_corrections:

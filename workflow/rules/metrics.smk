@@ -37,6 +37,7 @@ rule metrics_measure:
         defaults=lambda w: slices.measure_settings(STUDY, w.dataset).digest(),
         columns=lambda w: slices.measured_columns(STUDY, w.model, w.fold, w.seed, w.dataset),
         instances=lambda w, output: (["--instances", output.instances] if output.instances else []),
+        drawn=lambda w: ["--drawn-only"] if w.model in STUDY.raters else [],
         reviewed=lambda w: INPUTS.reviewed_state([w.dataset]),
         corrected=lambda w, output: (
             ["--corrections", output.corrected, *slices.before_option(PATHS, w)]
@@ -49,7 +50,7 @@ rule metrics_measure:
         " --prediction {input.prediction:q} --splits {input.splits:q} --fold {wildcards.fold}"
         " --dataset {wildcards.dataset} --settings {params.settings:q}"
         " --columns {params.columns:q} --threads {threads} --output {output.measures:q}"
-        " --confusion {output.confusion:q} {params.instances:q} {params.corrected:q} 2>&1 | tee {log:q}"
+        " --confusion {output.confusion:q} {params.instances:q} {params.corrected:q} {params.drawn:q} 2>&1 | tee {log:q}"
 
 
 rule metrics_collect:

@@ -43,11 +43,11 @@ rule publish_figures:
                 category=figure.category,
                 labels=figure.labels,
             )
-            for figure in catalogue.figures(STUDY)
+            for figure in catalogue.figures(STUDY.compared())
         ],
         other=[
             f"{PATHS.figures}/{file}"
-            for file in catalogue.files(STUDY)
+            for file in catalogue.files(STUDY.compared())
             if not file.endswith(".png")
         ],
     log:

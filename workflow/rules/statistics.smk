@@ -43,17 +43,18 @@ rule statistics:
         grid=slices.grid_options(STUDY, PATHS),
         participants=INPUTS.participants_option(),
         plugins=slices.metric_options(STUDY),
+        raters=slices.rater_options(STUDY),
         code=code_of_measured(STUDY, "statistics.command"),
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --settings {params.settings:q}"
-        " {params.grid:q} {params.participants:q} {params.plugins:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        " {params.grid:q} {params.participants:q} {params.plugins:q} {params.raters:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 # Where the study asks for it: how good each held-out prediction looks, and what that is worth.
 rule statistics_quality:
     input:
         metrics=PATHS.metrics,
-        predictions=runs(PATHS.predictions()),
+        predictions=runs(PATHS.predictions(), models=STUDY.compared().models),
         splits=PATHS.splits,
         labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
         images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],

@@ -263,6 +263,9 @@ def test_names_are_compared_as_results_call_them(tmp_path):
             {"files": "{case}/{structure}.nii", "labels": {"liver": 1}},
             "expected the name of a file",
         ),
+        ({"rater": True, "chosen_on_tested": True}, "chosen_on_tested: with rater: true"),
+        ({"rater": True, "training_splits": "s.json"}, "training_splits: with rater: true"),
+        ({"rater": True, "files": "{fold}/{case}.nii"}, "a reader drew each case once"),
         ({"train_on": ["a"]}, "train_on: trainer: predictions trains nothing"),
     ],
 )
@@ -271,3 +274,15 @@ def test_a_model_that_cannot_be_meant_is_refused(keys, told):
         PredictionsModel.model_validate(
             {"network": "predictions", "trainer": "predictions", "files": "{case}.nii.gz", **keys}
         )
+
+
+def test_a_rater_may_have_drawn_some_cases_or_none_of_a_fold(tmp_path, caplog):
+    put(tmp_path / "p/a.nii.gz", label(1))
+    asked = settings(tmp_path / "p/{case}.nii.gz", rater=True)
+    with caplog.at_level("INFO"):
+        assert list(gathered(tmp_path, asked)) == ["a"]
+        assert list(gathered(tmp_path, asked, names=("b", "c"))) == []
+    assert "m drew 1 of 2 cases" in caplog.text and "m drew 0 of 2 cases" in caplog.text
+    assert "missing" not in caplog.text
+    with pytest.raises(InputError, match="found no file of that pattern"):
+        gathered(tmp_path, settings(tmp_path / "q/{case}.nii.gz", rater=True))

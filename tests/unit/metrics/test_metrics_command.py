@@ -147,6 +147,15 @@ def test_a_study_has_rows_for_every_tested_case(study, tmp_path):
     ].drop_duplicates().values.tolist() == [["s", "chest", "unet", 0, 7]]
 
 
+def test_cases_that_a_rater_did_not_draw_have_no_row(study, tmp_path):
+    assert metrics(*study, "--drawn-only") == 0
+    assert read(tmp_path / "o.csv")["case"].unique().tolist() == ["a"]
+    (tmp_path / "p/a.nii.gz").unlink()  # of this fold's cases none is left
+    assert metrics(*study, "--drawn-only", "--confusion", tmp_path / "c.csv") == 0
+    assert read(tmp_path / "o.csv").empty
+    assert metrics("--collect", tmp_path / "o.csv", "--output", tmp_path / "all.csv") == 0
+
+
 def test_repaired_labels_take_the_place_of_delivered_ones(study, tmp_path):
     folder_of(tmp_path / "repaired" / "000-of-001", {"a": label(1), "b": label()})
     assert metrics(*study, "--labels", tmp_path / "repaired") == 0

@@ -40,9 +40,13 @@ def study(
     folds=2,
     other_site=False,
     pairs=(),
+    raters=(),
     **further,
 ) -> Study:
-    """A study with one CT dataset, `thorax`, and perhaps another site's, `other`, for testing only."""
+    """A study with one CT dataset, `thorax`, and perhaps another site's, `other`, for testing only.
+
+    raters: second readers, each of whom draws every other case, closer to the reference than any model.
+    """
     dataset = {
         "source": {"layout": "table", "path": "/home/somebody/secret/table.tsv"},
         "modality": "CT",
@@ -67,6 +71,16 @@ def study(
             "datasets": datasets,
             "splits": {"folds": folds},
             "models": {
+                **{
+                    name: {
+                        "trainer": "predictions",
+                        "files": f"{name}/{{case}}.nii.gz",
+                        "rater": True,
+                    }
+                    for name in raters
+                },
+            }
+            | {
                 name: {"network": "unet", "dims": 3, "epochs": 12, "validate_every_epochs": 3}
                 if name != "nnunet"
                 else {"trainer": "nnunet", "epochs": 12}
@@ -131,7 +145,8 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     metrics = pandas.DataFrame(rows)
     write_table(root / "metrics/metrics.csv", metrics)
     # The real statistics, so that the columns are those that the report will meet.
-    found = analyse(read_values(root / "metrics/metrics.csv"), settings.statistics)
+    values = read_values(root / "metrics/metrics.csv")
+    found = analyse(values, settings.statistics, settings.raters)
     for table in fields(found):
         write_table(root / f"statistics/{table.name}.csv", getattr(found, table.name))
     if settings.statistics.subgroups:
@@ -304,6 +319,8 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
         path = root / f"repair/{dataset}/labels/S/{case.case}.nii.gz"
         reference = read_label(path if path.is_file() else case.label).array
         for place, model in enumerate(settings.models):
+            if model in settings.raters and index % 2:
+                continue
             last = place == len(settings.models) - 1
             prediction = np.zeros_like(reference)
             for structure, value in values.items():
@@ -313,6 +330,7 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
                 mask = reference == value
                 if not missed:
                     step = (len(settings.models) - place) * 0.5 + random.normal(0, 0.4)
+                    step = 0 if model in settings.raters else step
                     mask = np.roll(mask, round(step), axis=int(random.integers(2)))
                     prediction[mask & (random.random(SHAPE) > 0.03)] = value
             for left, right in pairs if last and index == 1 else ():
@@ -382,7 +400,7 @@ def _measure(reference, prediction, random, settings) -> dict:
 
 
 def _train(root, settings, random) -> None:
-    for place, (model, trained) in enumerate(settings.models.items()):
+    for place, (model, trained) in enumerate(settings.compared().models.items()):
         for fold in settings.folds:
             for seed in trained.seeds:
                 epochs = np.arange(1, trained.epochs + 1)

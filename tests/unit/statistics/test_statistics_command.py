@@ -192,3 +192,48 @@ def test_the_benchmark_of_error_rates_runs():
     assert len(levels) == 3 * 3 * 7 + 3 + 3 * 3
     assert all(0 <= float(line.split(": ")[1].split()[0]) <= 1 for line in levels)
     assert any("of 24 tests" in line or "24 tests of" in line for line in run.stdout.splitlines())
+
+
+def _with_rater(metrics, folder, drew):
+    """The table with a reader who drew some cases better than any model, and, as of a missing file, not the others."""
+    table = pd.read_csv(metrics, dtype=str)
+    rows = table[table["model"] == "good"].assign(model="reader", status="ok")
+    rows["value"] = rows["metric"].map({"dice": "0.99", "hd95_mm": "0.5"})
+    lacking = ~rows["case"].isin(drew)
+    rows.loc[lacking, ["value", "status"]] = ["", "missing_file"]
+    path = folder / "with_rater.csv"
+    # Before the models, so that its place tells if the order of rows counts.
+    pd.concat([rows, table.assign(status="ok")]).to_csv(path, index=False)
+    return path
+
+
+def test_a_rater_changes_no_byte_of_the_comparison(metrics, tmp_path):
+    pd.read_csv(metrics, dtype=str).assign(status="ok").to_csv(metrics, index=False)
+    drew = [f"c{n:02d}" for n in range(0, 20, 5)]
+    table = _with_rater(metrics, tmp_path, drew)
+    without = run(metrics, tmp_path / "without")
+    settings = json.dumps({"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 200})
+    asked = ["--metrics", table, "--output", tmp_path / "with", "--settings", settings]
+    assert main(["statistics", *map(str, asked), "--raters", "reader"]) == 0
+    names = sorted(path.name for path in without.iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "with").iterdir())
+    for name in names:
+        old, new = ((folder / name).read_text() for folder in (without, tmp_path / "with"))
+        if name == "summary.csv":
+            assert new.startswith(old) and new.count("\n") == old.count("\n") + 2
+        else:
+            assert new == old, name
+    summary = pd.read_csv(tmp_path / "with/summary.csv").set_index(["model", "metric"])
+    row = summary.loc[("reader", "dice")]
+    assert row[["n_subjects", "n_missing", "n_failed"]].tolist() == [len(drew), 0, 0]
+    assert row[["median", "q1", "q3"]].tolist() == [0.99] * 3
+
+
+def test_a_rater_of_no_case_is_refused(metrics, tmp_path, capsys):
+    table = _with_rater(metrics, tmp_path, [])
+    asked = ["--metrics", table, "--output", tmp_path / "o", "--raters", "reader"]
+    assert main(["statistics", *map(str, asked)]) != 0
+    assert (
+        "rater reader: none of the measured cases has labels of this rater"
+        in capsys.readouterr().err
+    )

@@ -55,7 +55,7 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
     Raises
     ------
     InputError
-        Where no tested case has a file; for a case whose subject the fold was trained on; at the end, for all files that
+        Where no tested case has a file, or a rater no file at all; for a case whose subject the fold was trained on; at the end, for all files that
         cannot be read or hold values without a meaning.
     """
     model = settings.model
@@ -63,7 +63,7 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
     checked = refuse_trained(model, tested, where) if model.training_splits else None
     files = prediction_files.found(model, settings.structures, tested.fold, tested.seed)
     missing = [case for case in tested.names if case not in files]
-    if len(missing) == len(tested.names):
+    if not files if model.rater else len(missing) == len(tested.names):
         sought = prediction_files.pattern(model, tested.fold, tested.seed)
         other = next((path for of_case in files.values() for path in of_case.values()), None)
         raise InputError(
@@ -71,7 +71,14 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
             f"{sought.replace('{case}', missing[0])}, found {other or 'no file of that pattern'}. Correct the pattern, or "
             "leave the fold out by splits.run_folds"
         )
-    for case in missing:
+    if model.rater:
+        log.info(
+            "%s drew %d of %d cases",
+            settings.name,
+            len(tested.names) - len(missing),
+            len(tested.names),
+        )
+    for case in () if model.rater else missing:
         log.warning(
             "case %s: no prediction of %s; it counts as missing, which is the worst value",
             case,
@@ -94,7 +101,7 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
             if len(errors) > 1:
                 errors.append(f"{len(errors)} of {len(there)} predictions cannot be used")
             raise InputError("\n".join(errors))
-    if not model.has_structure_files:
+    if not model.has_structure_files and there:
         warn_of_unmet(present, _values(settings), settings.name)
 
 

@@ -32,13 +32,15 @@ def finished_part(study: Study, paths: ResultPaths, models: list[str]) -> Study:
     models = with_members(study, models)
     done = {name: _folds_done(study, paths, name) for name in models}
     folds, part = set(study.folds), []
-    for name in sorted(models, key=lambda name: (-len(done[name]), models.index(name))):
+    first = sorted(models, key=lambda name: (-len(done[name]), models.index(name)))
+    for name in sorted(first, key=study.raters.count):  # a rater decides on no fold
         if folds & done[name]:
             folds, part = folds & done[name], [*part, name]
     part = [name for name in part if set(getattr(study.models[name], "members", ())) <= {*part}]
-    if not part:
+    if set(part) <= set(study.raters):
+        compared = [name for name in models if name not in study.raters]
         raise InputError(
-            f"partial: none of {', '.join(models)} is trained in any fold below {paths.root}; a report needs "
+            f"partial: none of {', '.join(compared)} is trained in any fold below {paths.root}; a report needs "
             "one run that is done"
         )
     missing = _missing(study, done, part, folds)

@@ -260,7 +260,7 @@ def quality_settings(study: Study, paths: ResultPaths) -> QualitySettings:
         {
             "predictions": paths.predictions(),
             "splits": paths.splits,
-            "models": {name: model.seeds for name, model in study.models.items()},
+            "models": {name: model.seeds for name, model in study.compared().models.items()},
             "datasets": datasets,
         }
     )
@@ -316,3 +316,8 @@ def grid_options(study: Study, paths: ResultPaths) -> list[str]:
 def metric_options(study: Study) -> list[str]:
     """Return the options of `segstudy statistics` for a study with metrics of plug-ins."""
     return ["--plugin", *study.metrics.plugins] if study.metrics.plugins else []
+
+
+def rater_options(study: Study) -> list[str]:
+    """Return the options of `segstudy statistics` for a study with a second reader's labels."""
+    return ["--raters", *study.raters] if study.raters else []

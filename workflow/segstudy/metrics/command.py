@@ -106,6 +106,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="with --corrections: predictions of the models from before the first correction",
     )
+    parser.add_argument(
+        "--drawn-only",
+        action="store_true",
+        help="with --cases: leave out cases without a prediction, which are no missing predictions where a second reader drew some cases",
+    )
     parser.add_argument("--splits", type=Path, help="table of splits")
     parser.add_argument("--fold", type=int, help="the fold whose cases are measured")
     parser.add_argument("--dataset", help="the dataset whose cases are measured")
@@ -145,6 +150,7 @@ def run(options: argparse.Namespace) -> None:
             options.splits,
             options.fold,
             options.dataset,
+            options.drawn_only,
         )
         if options.records and _are_old_labels_counted(options):
             case_pairs = pairs.uncorrected(case_pairs, options.cases, options.labels)

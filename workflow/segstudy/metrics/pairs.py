@@ -189,7 +189,13 @@ def with_probabilities(pairs: Sequence[Pair], folder: Path) -> list[Pair]:
 
 
 def of_study(
-    cases: Path, labels: Path | None, predictions: Path, splits: Path, fold: int, dataset: str
+    cases: Path,
+    labels: Path | None,
+    predictions: Path,
+    splits: Path,
+    fold: int,
+    dataset: str,
+    drawn_only: bool = False,
 ) -> list[Pair]:
     """Pair the dataset's cases that the model of a fold is tested on with their predictions.
 
@@ -207,12 +213,17 @@ def of_study(
         Number of the fold.
     dataset
         Name of the dataset.
+    drawn_only
+        Whether cases without a prediction are left out, be it all: a second reader draws what they choose.
     """
     names = tested(read_splits(splits), fold, dataset)
     if not names:
         raise InputError(f"{splits}: no case of dataset {dataset} is tested in fold {fold}")
     files = label_files(predictions)
-    check_layout(predictions, files, set(names) - set(files))
+    if drawn_only:
+        names = [name for name in names if name in files]
+    else:
+        check_layout(predictions, files, set(names) - set(files))
     return [
         Pair(case.case, case.subject, case.label, files.get(case.case))
         for case in repaired_labels(read_cases(cases, names), labels)

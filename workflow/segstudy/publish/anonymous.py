@@ -132,7 +132,7 @@ def anonymised(
             _link(path, folder / "statistics/quality" / path.name)
     if study.metrics.lesions:
         _rename_table(results.instances, folder / "metrics/instances.csv", names)
-    metrics = results.metrics.copy()
+    metrics = results.all_metrics.copy()
     metrics["case"] = metrics["case"].map(cases)
     if "subject" in metrics:
         metrics["subject"] = metrics["subject"].map(subjects)
@@ -144,7 +144,7 @@ def anonymised(
             _link(path, folder / path.relative_to(root).with_name(f"{cases[name]}.nii.gz"))
     for path in (root / "infer").glob(f"*/*/*/*/{LEAK_CHECK}"):  # numbers alone
         _link(path, folder / path.relative_to(root))
-    return Results(renamed_study(study, names), folder)
+    return Results(renamed_study(results.whole_study, names), folder)
 
 
 def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:

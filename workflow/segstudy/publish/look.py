@@ -14,6 +14,9 @@ from segstudy.study import Study
 CHOSEN_ON_TESTED = " (chosen on tested cases)"
 """Behind the name of a model about which something was chosen on the cases that it is tested on."""
 
+HUMAN_AGREEMENT = " (human agreement)"
+"""Behind the name of a second reader."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -24,10 +27,13 @@ class Look:
     Attributes
     ----------
     study
-        The study.
+        The study, of the models that are compared.
+    raters
+        Second readers' labels, which have a name and no place among the models.
     """
 
     study: Study
+    raters: tuple[str, ...] = ()
 
     @cached_property
     def models(self) -> list[str]:
@@ -56,7 +62,9 @@ class Look:
         }
 
     def model(self, name: str) -> str:
-        """Return a model's name as it is shown; a name that is none of the study's stays as it is."""
+        """Return a model's name as it is shown, a rater's marked as such; a name that is none of the study's stays as it is."""
+        if name in self.raters:
+            return f"{name}{HUMAN_AGREEMENT}"
         return self.model_names.get(name, name)
 
     def structure(self, name: str) -> str:

@@ -16,7 +16,7 @@ from segstudy import analysis_plan, metric, metric_plugins, subgroup_words
 from segstudy.groups import FEWEST_TESTED
 from segstudy.mirroring import averages_mirrored, mirrored_axes
 from segstudy.plugins import label_and_code
-from segstudy.publish import provenance, ratings, redaction
+from segstudy.publish import human_agreement, provenance, ratings, redaction
 from segstudy.publish.dealing import dealing
 from segstudy.publish.look import Look
 from segstudy.publish.results import Results
@@ -672,7 +672,8 @@ def _evaluation(results: Results) -> str:
             f"{metric.find(name).title} ({reason})" for name, reason in settings.reasons.items()
         ],
     }
-    return _filled("evaluation", study, defined, ignored, groups, asked)
+    text = _filled("evaluation", study, defined, ignored, groups, asked)
+    return " ".join(filter(None, (text, human_agreement.methods(results))))
 
 
 SUBGROUP_SOURCES = {

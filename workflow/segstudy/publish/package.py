@@ -106,7 +106,7 @@ def write_package(
             mirror = Path(temporary) / "results"
             results = anonymised(results, names, leaks, mirror)
             figure_folder = mirror / "figures"
-        _check_words(results.study, leaks)
+        _check_words(results.whole_study, leaks)
         if names:
             draw_all(results, figure_folder)
         origin = rerun.code(anonymous)
@@ -125,7 +125,7 @@ def write_package(
 
 def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> Leaks:
     """Collect the texts that must not be in the zip: parts of the study's paths and, where cases get new names, the old ones."""
-    study, paths, files = results.study, [results.root.resolve(), Path.home(), Path.cwd()], []
+    study, paths, files = results.whole_study, [results.root.resolve(), Path.home(), Path.cwd()], []
     published = [study.name, *study.models, *study.preprocess, *study.grids, *study.channels]
     published += [*study.structures, *study.composite_regions, *study.datasets]
     case_names, places = set(), set()
@@ -361,7 +361,7 @@ def add_rerun(
     names
         The new names; None where cases have their own.
     """
-    study = results.study
+    study = results.whole_study
 
     def tells(text: str) -> bool:
         return bool(_PATH.search(text) or leaks.find(text))

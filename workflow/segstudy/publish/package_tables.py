@@ -83,7 +83,7 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
         With the table of the results that is missing, and the stage that makes it.
     """
     study = results.study
-    write_table(folder / "metrics.csv", results.metrics)
+    write_table(folder / "metrics.csv", results.all_metrics)
     if study.metrics.lesions:
         (folder / INSTANCES).write_bytes(results.instances.read_bytes())
     for path in sorted(Path(results.paths.statistics).glob("*.csv")):
@@ -183,7 +183,7 @@ def _write(path: Path, of_datasets: dict[str, pandas.DataFrame]) -> None:
 def _confusion(results: Results) -> pandas.DataFrame:
     """Return all tables of confusion as one, in the order of the study."""
     columns = ["dataset", "model", "fold", "seed", "case", "reference", "prediction", "n_voxels"]
-    study = results.study
+    study = results.whole_study
     tables = [
         results.confusion_of(model, fold, seed, dataset).assign(
             dataset=dataset, model=model, fold=fold, seed=seed
@@ -262,7 +262,7 @@ def _predicted(
 
     cases: of a model, fold and seed: the case as it is told -> its own name.
     """
-    study, told = results.study, set()
+    study, told = results.whole_study, set()
     for name, model in study.models.items():
         if not isinstance(model, PredictionsModel):
             continue

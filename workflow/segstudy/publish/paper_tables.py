@@ -149,7 +149,7 @@ def _results(results: Results, main: dict[str, Any]) -> PaperTable:
     A metric with infinite values is shown by median and quartiles, in which these count as worst; others by mean and SD.
     """
     look, dataset = results.look, main["dataset"]
-    summary = results.summary[results.summary["dataset"] == dataset]
+    summary = results.all_summary[results.all_summary["dataset"] == dataset]
     known = {
         (row["structure"], row["model"], row["metric"]): row for row in summary.to_dict("records")
     }

@@ -19,11 +19,13 @@ from segstudy.log import duration, log
 from segstudy.metric import Metric
 from segstudy.publish import (
     cohort,
+    human_agreement,
     provenance,
     quality,
     ratings,
     redaction,
     rulegraph,
+    style,
     subgroups,
     tables,
     verdicts,
@@ -204,7 +206,9 @@ def render(
         seeds=provenance.seeds(study, look),
         trained_on=devices(results),
         warnings=redaction.warned(results.warnings(), published),
-        settings=redaction.settings_yaml(study),
+        raters=results.raters,
+        human_agreement_colour=style.BAND,
+        settings=redaction.settings_yaml(results.whole_study),
         style=Markup(_package_file("report.css")),
         script=Markup(_package_file("report.js")),
     )
@@ -494,6 +498,7 @@ def _findings(results: Results) -> list[str]:
         f"{dice:.3f}. It is no competitor; look at {_suspects(study.models[model])}."
         for model, dice in nothing.items()
     ]
+    sentences += human_agreement.findings(results, chosen_metrics(study.publish.metrics, study)[:2])
     if len(study.models) < 2:
         return sentences
     for dataset in study.tested_datasets:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,26 @@ class Results:
 
     Attributes
     ----------
+    study
+        The study; once read, without the raters, which are compared with no model.
     root
         `results/<study>`.
+    whole_study
+        The study as it ran, with the raters.
     """
 
     study: Study
     root: Path
+    whole_study: Study = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep the raters apart from the models that are compared."""
+        self.whole_study, self.study = self.study, self.study.compared()
+
+    @property
+    def raters(self) -> list[str]:
+        """Return the models that are second readers' labels; see `human_agreement`."""
+        return self.whole_study.raters
 
     @cached_property
     def paths(self) -> ResultPaths:
@@ -45,7 +59,7 @@ class Results:
     @cached_property
     def look(self) -> Look:
         """Return how models and structures are shown."""
-        return Look(self.study)
+        return Look(self.study, tuple(self.raters))
 
     # --- data -----------------------------------------------------------------------------------
 
@@ -239,7 +253,12 @@ class Results:
 
     @cached_property
     def metrics(self) -> pandas.DataFrame:
-        """Return every measurement, a row a metric."""
+        """Return every measurement of the models that are compared, a row a metric."""
+        return self._without_raters(self.all_metrics)
+
+    @cached_property
+    def all_metrics(self) -> pandas.DataFrame:
+        """Return every measurement, a row a metric, raters' too."""
         columns = ("dataset", "model", "fold", "seed", "case", "structure", "metric", "value")
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
         return self._table(self.paths.metrics, "metrics", "collect", columns)
@@ -274,7 +293,23 @@ class Results:
 
     @cached_property
     def summary(self) -> pandas.DataFrame:
-        """Return `statistics/summary.csv`: a row a dataset, model, structure and metric."""
+        """Return the summary of the models that are compared: a row a dataset, model, structure and metric."""
+        return self._without_raters(self.all_summary)
+
+    @cached_property
+    def human_agreement(self) -> pandas.DataFrame:
+        """Return the summary of second readers' labels against the reference labels; empty in a study without any."""
+        return self.all_summary[self.all_summary["model"].isin(self.raters)]
+
+    def _without_raters(self, table: pandas.DataFrame) -> pandas.DataFrame:
+        """Return the rows of the models that are compared."""
+        if not self.raters:
+            return table
+        return table[~table["model"].isin(self.raters)].reset_index(drop=True)
+
+    @cached_property
+    def all_summary(self) -> pandas.DataFrame:
+        """Return `statistics/summary.csv`, with raters' rows."""
         columns = ("dataset", "model", "structure", "metric", "n_subjects", "n_cases")
         columns += (
             "n_absent",

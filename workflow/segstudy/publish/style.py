@@ -30,6 +30,8 @@ DPI = 300
 
 INK = "#1b1f24"
 SOFT = "#5b6570"
+BAND = "#dfe2e6"
+"""The colour of human agreement behind the values of models."""
 FAINT = "#d5dae0"
 
 _STRUCTURES = (

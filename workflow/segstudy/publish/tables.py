@@ -147,7 +147,7 @@ def main_tables(results: Results) -> list[dict]:
     tables = []
     for dataset in study.tested_datasets:
         rows = []
-        summary = _indexed(results, dataset)
+        summary = _indexed(results.all_summary, dataset)
         metrics = [
             chosen_metric
             for chosen_metric in chosen
@@ -156,7 +156,7 @@ def main_tables(results: Results) -> list[dict]:
         shown = [chosen_metric.name for chosen_metric in metrics]
         for structure in results.look.regions:
             best = {name: best_models(results, dataset, structure, name) for name in shown}
-            for position, model in enumerate(results.look.models):
+            for position, model in enumerate([*results.look.models, *results.raters]):
                 cells = {}
                 for name in shown:
                     row = summary.get((structure, model, name))
@@ -166,6 +166,8 @@ def main_tables(results: Results) -> list[dict]:
                         if row is None
                         else _main_cell(row, metric.find(name), model in leading)
                     )
+                    if model in results.raters:
+                        continue
                     if row is not None and leading and model not in leading:
                         note = _against(results, dataset, structure, name, model, leading[0])
                         cells[name] = replace(cells[name], against=note)
@@ -189,8 +191,8 @@ def main_tables(results: Results) -> list[dict]:
     return tables
 
 
-def _indexed(results: Results, dataset: str) -> dict[tuple[str, str, str], pandas.Series]:
-    table = results.summary[results.summary["dataset"] == dataset]
+def _indexed(summary: pandas.DataFrame, dataset: str) -> dict[tuple[str, str, str], pandas.Series]:
+    table = summary[summary["dataset"] == dataset]
     return {(row["structure"], row["model"], row["metric"]): row for _, row in table.iterrows()}
 
 
@@ -227,7 +229,7 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
     """
     shown_metric, nothing = metric.find(name), learnt_nothing(results)
     costs = {}
-    for (region, model, other), row in _indexed(results, dataset).items():
+    for (region, model, other), row in _indexed(results.summary, dataset).items():
         if region != structure or other != name or model in nothing:
             continue
         costs[model] = shown_metric.cost(penalised(row, shown_metric))
@@ -309,9 +311,9 @@ def _test(results, dataset, structure, name, model, best) -> pandas.Series | Non
 def metric_tables(results: Results) -> list[dict]:
     """Return a table for each dataset and metric, with the columns of the summary."""
     study, look, tables = results.study, results.look, []
-    summary = results.summary
+    summary = results.all_summary
     order = {name: place for place, name in enumerate(look.regions)}
-    models = {name: place for place, name in enumerate(look.models)}
+    models = {name: place for place, name in enumerate([*look.models, *results.raters])}
     for dataset in study.tested_datasets:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
         chosen = [

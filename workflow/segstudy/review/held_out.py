@@ -84,11 +84,11 @@ class HeldOut:
 
     @cached_property
     def voters(self) -> dict[str, Sequence[int]]:
-        """Return the models that vote, with their seeds: all but those whose members vote already."""
+        """Return the models that vote, with their seeds: all but raters and those whose members vote already."""
         return {
             name: model.seeds
             for name, model in self.study.models.items()
-            if model.trainer != "ensemble"
+            if model.trainer != "ensemble" and name not in self.study.raters
         }
 
     @cached_property

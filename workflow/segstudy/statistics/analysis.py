@@ -1,9 +1,11 @@
 """All tables of the statistics, from the rows of the tables of metrics."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
+from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.metric_questions import OVERLAP, SMALL_VOXELS
 from segstudy.statistics.comparisons import compare, judged_families, table
@@ -28,7 +30,7 @@ class Analysis:
     values
         The compared values, a row a model and case (`completion.completed`).
     summary
-        Of each model.
+        Of each model, then of each rater.
     tests
         Every comparison.
     verdicts
@@ -49,8 +51,22 @@ class Analysis:
     false_positive_tests: pd.DataFrame
 
 
-def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
-    """Summarise and compare a table of `importers.read_tables`."""
+def analyse(runs: pd.DataFrame, settings: Statistics, raters: Collection[str] = ()) -> Analysis:
+    """Summarise and compare a table of `importers.read_tables`.
+
+    Parameters
+    ----------
+    runs
+        The table.
+    settings
+        Settings of the statistics.
+    raters
+        Models that are a second reader's labels. They are summarised, each over the cases that it drew, and in no other table:
+        the models are compared as if the raters were not there.
+    """
+    drawn = [_drawn(runs, rater) for rater in raters]
+    if raters:
+        runs = runs[~runs["model"].isin(raters)].reset_index(drop=True)
     _warn_of_overlap_alone(runs, settings)
     values, spread = completed(runs, settings), variance_components(runs)
     absent = false_positives(runs, settings)
@@ -65,7 +81,18 @@ def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
     ranking, places = rank(values, settings)
     return Analysis(
         values,
-        summarise(values, settings, spread),
+        pd.concat(
+            [
+                summarise(values, settings, spread),
+                *(
+                    summarise(completed(rows, settings), settings, variance_components(rows))
+                    for rows in drawn
+                ),
+            ],
+            ignore_index=True,
+        )
+        if drawn
+        else summarise(values, settings, spread),
         table(families),
         verdicts(families, settings),
         ranking,
@@ -73,6 +100,17 @@ def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
         summarise(absent, of_absent),
         compare(absent, of_absent),
     )
+
+
+def _drawn(runs: pd.DataFrame, rater: str) -> pd.DataFrame:
+    """Return the rows of the cases that a rater drew; raise InputError where there is none."""
+    rows = runs[(runs["model"] == rater) & (runs["status"] != "missing_file")]
+    if rows.empty:
+        raise InputError(
+            f"rater {rater}: none of the measured cases has labels of this rater; expected rows of model {rater} in the tables of "
+            f"metrics (in a study: files that models.{rater}.files finds, called as the cases are)"
+        )
+    return rows.reset_index(drop=True)
 
 
 def _warn_of_overlap_alone(runs: pd.DataFrame, settings: Statistics) -> None:

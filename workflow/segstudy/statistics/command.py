@@ -52,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "subgroup_tests.csv too",
     )
     parser.add_argument(
+        "--raters",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="models of the tables that are a second reader's labels: in summary.csv and no comparison; cases that they did not draw "
+        "are left out",
+    )
+    parser.add_argument(
         "--grid", default=None, help="JSON, or @FILE: the grids of a study; writes grid.csv too"
     )
     parser.add_argument(
@@ -139,12 +147,12 @@ def _compare(options: argparse.Namespace) -> None:
             "them that make groups"
         )
     runs = read_tables(options.metrics, settings.directions)
-    analysis = analyse(runs, settings)
+    analysis = analyse(runs, settings, options.raters)
     groups = None
     if settings.subgroups:
         participants = participants_of(analysis.values, options.participants)
         groups = subgroups(analysis.values, participants, settings)
-    unnamed = unnamed_subjects(runs)
+    unnamed = unnamed_subjects(runs[~runs["model"].isin(options.raters)])
     if unnamed[0]:
         log.warning("%s", about_subjects(*unnamed))
     for table in fields(analysis):

@@ -78,6 +78,12 @@ class PredictionsModel(UntrainedModel):
         description="whether something about it, such as nnU-Net's post-processing, was chosen on the very cases that it is "
         "tested on: its name says so in figures, tables and report",
     )
+    rater: bool = Field(
+        False,
+        description="whether these are a second reader's labels of the same cases: measured like a model against the reference labels, "
+        "and shown as human agreement in figures, report and `summary.csv`, but no competitor: in no test, ranking or verdict. Cases "
+        "that the reader did not draw are left out",
+    )
     seeds: Seeds = Field(
         (0,), min_length=1, description="what `{seed}` in `files` stands for, one training each"
     )
@@ -104,6 +110,24 @@ class PredictionsModel(UntrainedModel):
             raise ValueError(
                 "seeds: several, but files has no {seed}, so that all would be the same"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _drew_once(self) -> "PredictionsModel":
+        """Refuse what only a model has, which learnt from some cases, where a reader drew the labels."""
+        if not self.rater:
+            return self
+        for key in ("training_splits", "chosen_on_tested"):
+            if getattr(self, key):
+                raise ValueError(
+                    f"{key}: with rater: true, a reader drew these labels and was trained on no fold; leave it out"
+                )
+        for key in ("fold", "seed"):
+            if f"{{{key}}}" in self.files:
+                raise ValueError(
+                    f"files: {{{key}}} in {self.files}, but with rater: true a reader drew each case once; leave it out, and give "
+                    "each reader an entry of models"
+                )
         return self
 
     @model_validator(mode="after")

@@ -123,6 +123,7 @@ class Study(Settings):
         _check_datasets(self)
         for name, model in self.models.items():
             _check_model(self, name, model)
+        _check_raters(self)
         _check_channels(self)
         _check_plans(self)
         _check_sides(self)
@@ -176,6 +177,16 @@ class Study(Settings):
     def cross_validated_datasets(self) -> list[str]:
         """Return the training datasets that are tested, whose cases each fold but one trains on and that one tests."""
         return [name for name in self.training_datasets if name in self.tested_datasets]
+
+    @property
+    def raters(self) -> list[str]:
+        """Return the models that are a second reader's labels (`rater: true`), which are measured and not compared."""
+        return [name for name, model in self.models.items() if getattr(model, "rater", False)]
+
+    def compared(self) -> "Study":
+        """Return the study of the models that are compared: all but the raters'."""
+        models = {name: model for name, model in self.models.items() if name not in self.raters}
+        return self.model_copy(update={"models": models}) if self.raters else self
 
     def trained_on(self, model: str) -> list[str]:
         """Return the datasets that a model learns from, in the order of the study file."""
@@ -249,9 +260,10 @@ class Study(Settings):
 
 def _with_agreement(study: Study) -> dict[str, StudyModel]:
     """Return the only model of a study of estimates of quality, so that predictions of an image are there to agree; else none."""
-    if not study.statistics.quality or len(study.models) > 1:
+    compared = study.compared().models
+    if not study.statistics.quality or len(compared) > 1:
         return {}
-    [(name, model)] = study.models.items()
+    [(name, model)] = compared.items()
     infer = getattr(model, "infer", None)
     sampled = any(getattr(infer, key, 0) for key in ("mc_dropout", "uncertainty"))
     if not isinstance(infer, Infer) or len(model.seeds) > 1 or sampled:
@@ -348,6 +360,10 @@ def _check_ensemble(study: Study, name: str, model: EnsembleModel) -> None:
             ]
             raise ValueError(f"{where}: no such model; expected some of {', '.join(known)}")
         trainer = study.models[member].trainer
+        if member in study.raters:
+            raise ValueError(
+                f"{where}: is a rater (rater: true), which predicts nothing; leave it out"
+            )
         if trainer not in ("images", "synth", "nnunet"):
             raise ValueError(
                 f"{where}: trainer: {trainer} gives labels, and no probabilities that could be averaged; leave it out"
@@ -420,6 +436,30 @@ def _check_class_weights(study: Study, name: str, model: Model) -> None:
             f"models.{name}.loss.class_weights: no weight for {missing[0]}; "
             "give one to each structure"
         )
+
+
+def _check_raters(study: Study) -> None:
+    """Check that raters are no competitors: there is another model, and no comparison or style of models names a rater."""
+    if not study.compared().models:
+        raise ValueError(
+            f"models: {', '.join(study.raters)}: rater: true says that these are labels to compare models with, and there is no other "
+            "model; add one, or leave rater out to have these measured as a model"
+        )
+    compared = () if study.statistics.compare == "all" else study.statistics.compare
+    shown = study.publish.style.models
+    for key, names in (
+        ("statistics.compare", itertools.chain.from_iterable(compared)),
+        *(
+            (f"publish.style.models.{part}", getattr(shown, part))
+            for part in ("order", "names", "colours")
+        ),
+    ):
+        for name in names:
+            if name in study.raters:
+                raise ValueError(
+                    f"{key}: {name} is a rater (rater: true), which is shown as human agreement and compared with no model; leave "
+                    "it out"
+                )
 
 
 def _check_channels(study: Study) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segstudy.metric import Metric
-from segstudy.publish import style
+from segstudy.publish import human_agreement, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.look import Look
@@ -58,10 +58,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         (bracket.level + 1 for of_panel in brackets.values() for bracket in of_panel),
         default=0,
     )
-    infinite = any(np.isinf(table.to_numpy(float)).any() for table in tables.values())
-    scale = _Scale.of(
-        [table.to_numpy(float) for table in tables.values()], shown_metric, infinite, levels
-    )
+    people = human_agreement.of_figure(results, figure.dataset, figure.metric.name)
+    bands = [one for name in panels for one in people.get(name, ())]
+    arrays = [table.to_numpy(float) for table in tables.values()]
+    infinite = any(np.isinf(array).any() for array in arrays)
+    arrays += [np.array([[one.q1, one.median, one.q3]]) for one in bands]
+    lane = any(np.isinf(array).any() for array in arrays)
+    scale = _Scale.of(arrays, shown_metric, lane, levels)
 
     widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
     layout = parts.panel_layout(len(panels), widest, float(np.clip(14 * len(models), 36, 76)), 12)
@@ -72,6 +75,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         names_mm, markers_of_panel = _panel(
             place, _Shown(look, name, tables[name], brackets[name]), scale, shown_metric, slot
         )
+        parts.human_band(place, people.get(name, ()), scale.infinity if lane else None)
         below = max(below, names_mm)
         markers += markers_of_panel
         n_cases = tables[name].notna().sum()
@@ -79,7 +83,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         above = max(above, parts.set_title(place, f"{look.structure(name)} ({n})", layout.panel_mm))
         place.tick_params(labelleft=index % layout.columns == 0)
     layout.label_left(f"{shown_metric.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
-    layout.set_height(scale.height_mm + below + above + 4.5, 2)
+    handles = parts.band_handles(bands)
+    parts.legend(layout.figure, handles, layout.width_mm)
+    room = (style.line_mm() + 2) * len(handles)
+    layout.set_height(scale.height_mm + below + above + 4.5, 2 + room)
 
     starred = any(
         not _roomy(bracket, slot) for of_panel in brackets.values() for bracket in of_panel
@@ -88,9 +95,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         layout.figure,
         f"{shown_metric.title}, {figure.dataset}",
-        _caption(results, figure, tables, infinite, bool(levels), dropped, starred),
+        _caption(results, figure, tables, infinite, bool(levels), dropped, starred)
+        + human_agreement.caption(bands),
         f"Distribution of {shown_metric.title} per structure and model over {count(longest, 'case')}. "
-        + " ".join(_medians(look, name, tables[name], shown_metric) for name in panels),
+        + " ".join(_medians(look, name, tables[name], shown_metric) for name in panels)
+        + "".join(
+            f" {look.structure(name)}, median of {one.rater} (human agreement): {shown_metric.text(one.median)}."
+            for name in panels
+            for one in people.get(name, ())
+        ),
         values[["case", "structure", "model", "value"]],
         markers,
     )

@@ -1,7 +1,9 @@
 """Parts that several figures are made of."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas
@@ -9,9 +11,11 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from segstudy.metric import Metric
 from segstudy.publish import style
+from segstudy.publish.human_agreement import Agreement, label
 from segstudy.publish.results import Results
 
 FURTHEST_MM = 20.0
@@ -354,16 +358,62 @@ def charted_handles(
     ]  # fmt: skip
 
 
-def legend(figure: Figure, handles: list[Line2D], width_mm: float) -> None:
-    """Draw a legend below the figure, in as many columns as fit its width."""
+def human_band(axes: Axes, agreements: Sequence[Agreement], infinity: float | None = None) -> None:
+    """Draw each rater's agreement behind the values of models: a band between the quartiles, a dashed line at the median.
+
+    Parameters
+    ----------
+    axes
+        To draw on, with its limits set.
+    agreements
+        Of the structure, a rater each.
+    infinity
+        Where infinite values lie; without such a place they lie at the end of the axis.
+    """
+    ends = axes.get_ylim()
+    for one in agreements:
+        low, median, high = (
+            value if math.isfinite(value) else infinity if infinity is not None else max(ends)
+            for value in (one.q1, one.median, one.q3)
+        )
+        axes.axhspan(low, high, facecolor=style.BAND, alpha=0.7, linewidth=0, zorder=0.3)
+        axes.axhline(median, zorder=0.8, **_band_line(one.place))
+
+
+def band_handles(agreements: Sequence[Agreement]) -> list[tuple[Patch, Line2D]]:
+    """Return a legend entry of each rater's band."""
+    raters = dict.fromkeys((one.rater, one.place) for one in agreements)
+    return [
+        (
+            Patch(facecolor=style.BAND, linewidth=0),
+            Line2D([], [], label=label(rater, agreements, len(raters) > 1), **_band_line(place)),
+        )
+        for rater, place in raters
+    ]
+
+
+def _band_line(place: int) -> dict:
+    """Return the style of the median of the rater at this place among the raters."""
+    return {
+        "color": style.INK,
+        "linewidth": 0.8,
+        "linestyle": ("--", ":", "-.")[place % 3],
+    }
+
+
+def legend(figure: Figure, handles: Sequence[Any], width_mm: float) -> None:
+    """Draw a legend below the figure, in as many columns as fit its width; artists in a tuple lie on each other."""
     if not handles:
         return
-    widths = [8 + style.text_mm() * len(handle.get_label()) for handle in handles]
+    labels = [
+        (handle[-1] if isinstance(handle, tuple) else handle).get_label() for handle in handles
+    ]
+    widths = [8 + style.text_mm() * len(label) for label in labels]
     columns = len(handles) if sum(widths) <= width_mm else int(width_mm / max(widths))
     columns = max(1, columns)
     columns = -(-len(handles) // -(-len(handles) // columns))
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2,
+        handles=handles, labels=labels, loc="outside lower center", ncols=columns, columnspacing=1.2,
         handletextpad=0.5,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from segstudy.cases import LEFT_OUT
-from segstudy.publish import style
+from segstudy.publish import human_agreement, style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
@@ -35,6 +35,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     layout = parts.panel_layout(len(panels), 4, panel_mm=60.0, sharey=True)
     layout.set_height(44, 6)
     ticks = sorted(set(subjects.values()))
+    people = human_agreement.of_figure(results, figure.dataset, shown_metric.name)
+    bands = [one for name in panels for one in people.get(name, ())]
     for panel, name in zip(layout.panels, panels, strict=False):
         of_structure = summary[summary["structure"] == name].set_index("model")
         for family in kin:
@@ -58,6 +60,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
                     f"{row['n_infinite']:.0f} ∞", (row["subjects"], row["ci_high"]), xytext=(0, 2),
                     textcoords="offset points", ha="center", color=style.SOFT,
                 )  # fmt: skip
+        parts.human_band(panel, people.get(name, ()))
         panel.set_xscale("log")
         panel.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
         panel.xaxis.set_major_locator(FixedLocator(ticks))
@@ -67,7 +70,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_xlabel("Training subjects")
     layout.label_left(shown_metric.axis)
     handles = parts.model_handles(results, [model for model in look.models if model in models])
-    parts.legend(layout.figure, handles, layout.width_mm)
+    parts.legend(layout.figure, [*handles, *parts.band_handles(bands)], layout.width_mm)
     tested = int(summary["n_subjects"].max()) if len(summary) else 0
     columns_shown = [
         "structure",
@@ -86,7 +89,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"subjects that a model was trained on (log scale), with its {confidence(study.statistics.alpha)} confidence interval; "
         "those held out for validation are counted. A line joins models that differ in nothing else."
         + (" Dashes: the mean of each draw of the training subjects." if draws else "")
-        + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),
+        + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else "")
+        + human_agreement.caption(bands),
         "Lines. "
         + " ".join(
             f"{look.structure(name)}: "
