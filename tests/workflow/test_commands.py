@@ -178,6 +178,24 @@ def prepare(folder: Path, command: str) -> None:
         shutil.rmtree(folder / "nnUNet_results", ignore_errors=True)
         shutil.rmtree(folder / "nnUNet_preprocessed", ignore_errors=True)
         write_predictions(folder)
+    if "--from nnUNet_raw/Dataset101_Liver" in command:
+        raw = folder / "nnUNet_raw/Dataset101_Liver"
+        for number in range(2):
+            image, label = chest(number)
+            for kind, name, write, array in (
+                ("imagesTr", f"liver_{number}_0000", write_nifti, image),
+                ("labelsTr", f"liver_{number}", write_label, label),
+            ):
+                (raw / kind).mkdir(parents=True, exist_ok=True)
+                write(raw / kind / f"{name}.nii.gz", array, AFFINE)
+        labels = {"background": 0, "heart": 1, "aorta": 2}
+        told = {
+            "channel_names": {"0": "CT"},
+            "labels": labels,
+            "numTraining": 2,
+            "file_ending": ".nii.gz",
+        }
+        (raw / "dataset.json").write_text(json.dumps(told))
     if command.startswith("segstudy power --from"):
         rows = [
             f"scans,{model},s{number},s{number},heart,dice,{0.8 + 0.01 * number * place}"
