@@ -36,6 +36,7 @@ def test_a_page_is_for_everybody(browser, name, width):
     if not AXE.is_file():
         pytest.skip("no axe-core: npm install --no-save axe-core@4.11.0")
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(600_000)
     page.goto((SITE / f"{name}.html").as_uri())
     page.add_script_tag(path=AXE)
     found = page.evaluate("async () => (await axe.run()).violations")

@@ -52,6 +52,7 @@ def report(plain, figures_folder) -> Path:
 def page(browser, report):
     """The report, opened; afterwards nothing may have been said on the console or asked of a network."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(600_000)
     page = context.new_page()
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
@@ -71,6 +72,7 @@ def test_slices_of_a_large_report_are_fetched_when_their_case_is_shown(
     path = figures_folder.parent / "fetching" / "report.html"
     write_report(plain, figures_folder, path, most_bytes=1000)
     page = browser.new_page()
+    page.set_default_timeout(600_000)
     said, asked = [], []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -231,6 +233,7 @@ def test_axe_finds_nothing_serious(browser, report):
         pytest.skip("no axe-core: npm install --no-save axe-core@4.11.0")
     # axe is injected, which the page's own policy rightly forbids.
     context = browser.new_context(bypass_csp=True)
+    context.set_default_timeout(600_000)
     page = context.new_page()
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
@@ -248,6 +251,7 @@ def test_axe_finds_nothing_serious(browser, report):
 def test_without_images_the_values_are_still_there(browser, plain, figures_folder, tmp_path):
     write_report(plain, figures_folder, tmp_path / "report.html", images=False)
     context = browser.new_context()
+    context.set_default_timeout(600_000)
     page = context.new_page()
     said = []
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -268,6 +272,7 @@ def test_the_viewer_shows_a_case_in_webgl_from_the_disk(driver, plain, tmp_path)
     switches += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     browser = driver.chromium.launch(executable_path=BROWSER, args=switches)
     page = browser.new_page(viewport={"width": 800, "height": 600})
+    page.set_default_timeout(600_000)
     said, asked = [], []
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
