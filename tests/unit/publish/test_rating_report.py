@@ -40,7 +40,10 @@ def results(tmp_path_factory) -> Results:
     root = tmp_path_factory.mktemp("rated") / "tiny"
     asked = {"cases": 3, "seed": 5, "files": ["/home/somebody/ratings-anna.csv"]}
     folder = root.parent / "tiny.corrections"
-    entry = correction_records.entry("corrected", "Ada", "cut", old_voxels="a", new_voxels="b", new_file="c")  # fmt: skip
+    changed = {"heart": {"old": 9, "new": 8, "added": 0, "removed": 1}}
+    entry = correction_records.entry(
+        "corrected", "Ada", "cut", old_voxels="a", new_voxels="b", new_file="c", changed=changed
+    )
     correction_records.append(folder, "thorax", "case_001", entry)
     study = builder.study(models=MODELS, repair=False, ratings=asked, corrections=str(folder))
     builder.build(root, study, cases=5)
