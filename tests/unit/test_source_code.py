@@ -80,10 +80,17 @@ def test_code_without_words_is_the_same_code(path):
 
 
 def _steps(code) -> list:
-    """What a module's code does and all inside it, but for where each step lies."""
+    """What a module's code does and all inside it, but for where each step lies.
+
+    Which of two jumps of the same condition the compiler takes hangs on the lines that they lie on.
+    """
     steps = [
         (
-            re.sub("(FOR|BACK)WARD_", "", one.opname),
+            re.sub(
+                "JUMP_IF_(FALSE|TRUE)_OR_POP",
+                r"POP_JUMP_IF_\1",
+                re.sub("(FOR|BACK)WARD_", "", one.opname),
+            ),
             "" if one.opcode in dis.hasjrel or inspect.iscode(one.argval) else one.argrepr,
         )
         for one in dis.get_instructions(code)
