@@ -22,6 +22,8 @@ MEANING = {
     "usable": "after small corrections",
     "bad": "not usable",
 }
+ALL = "all"
+"""In place of a rater, in tables: all of them."""
 COLUMNS = ("study", "rater", "dataset", "case", "code", "prediction", "grade", "remark")
 """Of the file that a reader saves; `prediction` is the checksum of the label map that was shown."""
 

@@ -152,7 +152,8 @@ def run(options: argparse.Namespace) -> None:
             options.dataset,
             options.drawn_only,
         )
-        if options.records and _are_old_labels_counted(options):
+        are_old_counted = bool(options.records) and _are_old_labels_counted(options)
+        if are_old_counted:
             case_pairs = pairs.uncorrected(case_pairs, options.cases, options.labels)
         labels = {}
     else:
@@ -174,7 +175,7 @@ def run(options: argparse.Namespace) -> None:
     if options.instances:
         table.write_instances(options.instances, instances)
     if options.corrections:
-        _measure_corrected(options, settings, labels, rows)
+        _measure_corrected(options, settings, labels, rows, are_old_counted)
     if options.summary_json:
         structures = pairs.measured_structures(settings)
         write_summary(options.summary_json, case_pairs, rows, structures)
@@ -194,11 +195,12 @@ def _measure_corrected(
     settings: "MeasureSettings",
     labels: dict[str, object],
     measured: "list[dict[str, object]]",
+    are_old_counted: bool,
 ) -> None:
     """Write the measurements of corrected cases under both labels; `measured` has those of the run under the labels that count."""
     from segstudy.metrics import corrected
 
-    counted = corrected.DELIVERED if _are_old_labels_counted(options) else corrected.CORRECTED
+    counted = corrected.DELIVERED if are_old_counted else corrected.CORRECTED
     tables = options.splits, options.cases, options.labels
     folders = {corrected.NOW: options.prediction, corrected.BEFORE: options.before}
     found = {

@@ -7,7 +7,7 @@ from typing import Any
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
 from segstudy.publish.words import listing
-from segstudy.rating_files import GRADES, MEANING
+from segstudy.rating_files import ALL, GRADES, MEANING
 from segstudy.words import count
 
 
@@ -58,33 +58,37 @@ ABOUT = (
 def lead(results: Results) -> str:
     """Say how many predictions were rated by whom, and how each model fared."""
     table = results.ratings["ratings"]
-    whole = table[table["rater"] == "all"]
-    raters = table.loc[table["rater"] != "all", "rater"].nunique()
+    whole = table[table["rater"] == ALL]
     sums = whole.groupby("model")[["n_ratings", *GRADES]].sum()
     named = [
         f"{results.look.model(name)} {sums.loc[name, 'good'] + sums.loc[name, 'usable']} of {sums.loc[name, 'n_ratings']}"
         for name in results.look.models
         if name in sums.index
     ]
-    return f"{count(raters, 'reader')} gave {count(int(whole['n_ratings'].sum()), 'rating')}; good or usable: {listing(named)}."
+    return f"{_readers(results)} gave {count(int(whole['n_ratings'].sum()), 'rating')}; good or usable: {listing(named)}."
+
+
+def _readers(results: Results) -> str:
+    """Say how many readers have rated."""
+    table = results.ratings["ratings"]
+    return count(table.loc[table["rater"] != ALL, "rater"].nunique(), "reader")
 
 
 def sentences(results: Results) -> str:
     """Return what the methods text says of ratings."""
     study, agreement = results.study, results.ratings["agreement"]
     table = results.ratings["ratings"]
-    raters = table.loc[table["rater"] != "all", "rater"].nunique()
-    cases = table[table["rater"] == "all"].groupby("dataset", sort=False)["n_cases"].max()
+    cases = table[table["rater"] == ALL].groupby("dataset", sort=False)["n_cases"].max()
     drawn = "" if study.ratings.cases == "all" else f" drawn at random (seed {study.ratings.seed})"
     on = listing([f"{number} of {dataset}" for dataset, number in cases.items()])
     told = (
-        f"{count(raters, 'reader')} rated predictions of cases{drawn} ({on}) as good ({MEANING['good']}), usable ({MEANING['usable']}) or "
+        f"{_readers(results)} rated predictions of cases{drawn} ({on}) as good ({MEANING['good']}), usable ({MEANING['usable']}) or "
         f"bad ({MEANING['bad']}), without the reference and blinded to the model, whose letters were drawn anew for each case."
     )
     known = [row for row in agreement.to_dict("records") if not math.isnan(row["kappa"])]
     if known:
         values = [
-            f"{row['kappa']:.2f}{_interval(row)} for {row['rater_a']} and {row['rater_b']} on {row['dataset']} "
+            f"{row['kappa']:.2f}{_in_brackets(row)} for {row['rater_a']} and {row['rater_b']} on {row['dataset']} "
             f"({count(int(row['n_ratings']), 'prediction')})"
             for row in known
         ]
@@ -93,9 +97,15 @@ def sentences(results: Results) -> str:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
+    """Write the interval of kappa; empty where there is none."""
     if math.isnan(row["kappa_low"]):
         return ""
-    return f" (95 % CI {row['kappa_low']:.2f} to {row['kappa_high']:.2f})".replace("-", "\u2212")
+    return f"{row['kappa_low']:.2f} to {row['kappa_high']:.2f}".replace("-", "\u2212")
+
+
+def _in_brackets(row: Mapping[str, Any]) -> str:
+    interval = _interval(row)
+    return f" (95 % CI {interval})" if interval else ""
 
 
 def _counted(look, row: Mapping[str, Any]) -> list[Cell]:
@@ -112,14 +122,13 @@ def _counted(look, row: Mapping[str, Any]) -> list[Cell]:
 
 def _agreed(row: Mapping[str, Any]) -> list[Cell]:
     kappa = row["kappa"]
-    interval = _interval(row).removeprefix(" (95 % CI ").removesuffix(")")
     return [
         Cell(row["dataset"]),
         Cell(f"{row['rater_a']}, {row['rater_b']}"),
         *(Cell(str(row[name]), row[name]) for name in ("n_ratings", "n_subjects")),
         _number(row["same_grade"], "{:.0%}"),
         _number(kappa, "{:.2f}"),
-        Cell(interval or "–"),
+        Cell(_interval(row) or "–"),
     ]
 
 

@@ -9,7 +9,6 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -20,6 +19,7 @@ from segstudy.metric import Metric
 from segstudy.publish import (
     cohort,
     human_agreement,
+    pages,
     provenance,
     quality,
     ratings,
@@ -143,13 +143,7 @@ def render(
     cited = _Citations()
     text = [(heading, cited.linked(part)) for heading, part in methods(results)]
     look = results.look
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("segstudy.publish", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = pages.environment()
     environment.filters |= {
         "plain": plain,
         "model": look.model,

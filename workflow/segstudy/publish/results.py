@@ -15,6 +15,7 @@ from segstudy.correction_records import corrected, find
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
+from segstudy.named_tables import read_named
 from segstudy.participants import of_cases, read_participants
 from segstudy.publish.look import Look
 from segstudy.quality.calibration import Calibration, from_record
@@ -584,10 +585,7 @@ _TEXT = dict.fromkeys(
 def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
     separator = "\t" if path.suffix == ".tsv" else ","
     try:
-        # A case may be called `NA`: only an empty field is undefined.
-        table = pandas.read_csv(
-            path, sep=separator, dtype=_TEXT, keep_default_na=False, na_values=[""]
-        )
+        table = read_named(path, _TEXT, separator)
     except pandas.errors.EmptyDataError:
         raise InputError(f"{path}: empty; expected a table") from None
     missing = [column for column in columns if column not in table.columns]

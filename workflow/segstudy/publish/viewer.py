@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-import jinja2
 import nibabel
 import numpy as np
 
@@ -22,7 +21,7 @@ from segstudy.errors import InputError
 from segstudy.files import write_text, writing_folder
 from segstudy.images.files import Image, compare_grids, read_image
 from segstudy.log import log, progress
-from segstudy.publish import redaction
+from segstudy.publish import pages, redaction
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.look import Look
@@ -77,23 +76,20 @@ def write_page(results: Results, folder: Path, template: str, **values: object) 
     for name in ("niivue.umd.js", "LICENSE"):
         content = resources.files("segstudy.publish").joinpath("niivue", name).read_bytes()
         (folder / name).write_bytes(content)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("segstudy.publish", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     colours = {name: look.structure_colours[name] for name in look.structures}
-    page = environment.get_template(template).render(
-        title=redaction.redacted(study).title or plain(study.name),
-        version=NIIVUE,
-        keys=[(look.structure(name), colour) for name, colour in colours.items()],
-        labels={
-            dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
-            for dataset in study.tested_datasets
-        },
-        **values,
+    page = (
+        pages.environment()
+        .get_template(template)
+        .render(
+            title=redaction.redacted(study).title or plain(study.name),
+            version=NIIVUE,
+            keys=[(look.structure(name), colour) for name, colour in colours.items()],
+            labels={
+                dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
+                for dataset in study.tested_datasets
+            },
+            **values,
+        )
     )
     write_text(folder / "index.html", page)
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from segstudy.rating_files import GRADES, Rating, Shown
+from segstudy.rating_files import ALL, GRADES, Rating, Shown
 
-ALL = "all"
-"""In place of a rater: all of them."""
 COUNTS = ("dataset", "model", "rater", "n_ratings", "n_cases", *GRADES)
 AGREEMENT = ("dataset", "rater_a", "rater_b", "n_ratings", "n_subjects", "same_grade", "kappa")
 AGREEMENT += ("kappa_low", "kappa_high")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segstudy.errors import InputError
+from segstudy.named_tables import read_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,19 +207,12 @@ def _measures(path: Path) -> "pd.DataFrame":
     return table.assign(value=table["value"].astype(float))
 
 
-_NAMES = ("dataset", "dataset_b", "model", "model_a", "model_b", "structure", "metric", "case")
-"""Columns of names, which are text whatever they look like."""
-
-
 def _read(path: Path, *, text: bool = False) -> "pd.DataFrame":
     import pandas as pd
 
     try:
         if not text:
-            # A case or a model may be called `001` or `NA`: only an empty field is undefined.
-            return pd.read_csv(
-                path, dtype=dict.fromkeys(_NAMES, str), keep_default_na=False, na_values=[""]
-            )
+            return read_named(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         return table.replace({"value": {"": "nan"}}) if "value" in table else table
     except FileNotFoundError:

@@ -159,17 +159,19 @@ def _reviewed(held_out: HeldOut, cases: Sequence[Judged]) -> dict[str, str]:
 
     A record of a label that was delivered anew since tells nothing of the new one.
     """
-    found = {}
-    for dataset in dict.fromkeys(one.dataset for one in cases):
-        records = find(held_out.study.corrections, dataset)
-        for one in cases:
-            record = records.get(one.case.case) if one.dataset == dataset else None
-            if record is None or not record.is_reviewed:
-                continue
-            # A label that was just corrected is judged as it was before, until the study runs again.
-            known = {record.last.get(key) for key in ("old_voxels", "new_voxels")}
-            if label_checksum(read_label(one.case.label)) in known:
-                found[one.name] = record.last["action"]
+    corrections, found = held_out.study.corrections, {}
+    records = {
+        dataset: find(corrections, dataset)
+        for dataset in dict.fromkeys(one.dataset for one in cases)
+    }
+    for one in cases:
+        record = records[one.dataset].get(one.case.case)
+        if record is None or not record.is_reviewed:
+            continue
+        # A label that was just corrected is judged as it was before, until the study runs again.
+        known = {record.last.get(key) for key in ("old_voxels", "new_voxels")}
+        if label_checksum(read_label(one.case.label)) in known:
+            found[one.name] = record.last["action"]
     return found
 
 

@@ -14,6 +14,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import Image, compare_grids, read_image, read_label
 from segstudy.log import log, progress
+from segstudy.named_tables import read_named
 from segstudy.quality.agreement import dice_with_others, pairwise_dice
 from segstudy.quality.calibration import (
     Calibration,
@@ -153,10 +154,8 @@ class Estimates:
 
 
 def read_measured(files: Sequence[Path]) -> pd.DataFrame:
-    """Read tables of metrics. A case may be called 001, or NA: only an empty field is undefined."""
-    names = dict.fromkeys(("dataset", "model", "case", "structure", "metric"), str)
-    read = {"dtype": names, "keep_default_na": False, "na_values": [""]}
-    return pd.concat([pd.read_csv(file, **read) for file in files])
+    """Read tables of metrics."""
+    return pd.concat([read_named(file) for file in files])
 
 
 def estimate(predictions: Predictions, measured: pd.DataFrame) -> Estimates:

@@ -71,8 +71,7 @@ def read_study(
     _place_sources(content, path, replaced, place)
     _place_files(content, "datasets", "participants", path, place)
     if isinstance(content.get("corrections"), str):
-        where = f"{path}{place(('corrections',))}: corrections"
-        content["corrections"] = paths.from_study_file(content["corrections"], path, where)
+        content["corrections"] = _placed(content["corrections"], ("corrections",), path, place)
     _place_ratings(content, path, place)
     _place_predictions(content, path, place)
     _find_values(content, path, place)
@@ -337,28 +336,20 @@ def _place_files(
     entries = content.get(section)
     for name, entry in entries.items() if isinstance(entries, dict) else ():
         if isinstance(entry, dict) and isinstance(entry.get(key), str):
-            keys = (section, name, key)
-            where = f"{file}{place(keys)}: {'.'.join(keys)}"
-            entry[key] = paths.from_study_file(entry[key], file, where)
+            entry[key] = _placed(entry[key], (section, name, key), file, place)
+
+
+def _placed(name: str, keys: Keys, file: Path, place: Callable[[Keys], str]) -> str:
+    """Return where a file that the study file names lies; keys: where it is named."""
+    return paths.from_study_file(name, file, f"{file}{place(keys)}: {'.'.join(keys)}")
 
 
 def _place_ratings(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
-    """Take the files of ratings from the study file's folder.
-
-    Parameters
-    ----------
-    content
-        The study file's keys and values, which are changed.
-    file
-        The study file.
-    place
-        Gives the place of a key in the file.
-    """
+    """Take the files of ratings from the study file's folder, as `_place_predictions` does those of predictions."""
     ratings = content.get("ratings")
     names = ratings.get("files") if isinstance(ratings, dict) else None
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
-        where = f"{file}{place(('ratings', 'files'))}: ratings.files"
-        placed = [paths.from_study_file(name, file, where) for name in names]
+        placed = [_placed(name, ("ratings", "files"), file, place) for name in names]
         content["ratings"] = {**ratings, "files": placed}
 
 

@@ -6,7 +6,7 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.rating_files import GRADES, MEANING
+from segstudy.rating_files import ALL, GRADES, MEANING
 from segstudy.words import count
 
 TONES = {"good": "#1f5f8b", "usable": "#9cc3dc", "bad": "#f1efe9"}
@@ -22,8 +22,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     look = results.look
     table = results.ratings["ratings"]
     table = table[table["dataset"] == figure.dataset]
-    raters = [name for name in dict.fromkeys(table["rater"]) if name != "all"]
-    shown = table if len(raters) > 1 else table[table["rater"] == "all"]
+    raters = [name for name in dict.fromkeys(table["rater"]) if name != ALL]
+    shown = table if len(raters) > 1 else table[table["rater"] == ALL]
     title = f"Ratings, {figure.dataset}"
     if shown.empty:
         return parts.empty_drawing(title, f"No prediction on {figure.dataset} was rated.", shown)
@@ -71,7 +71,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         for grade in GRADES
     ]  # fmt: skip
     parts.legend(drawn, handles, width)
-    whole = table[table["rater"] == "all"]
+    whole = table[table["rater"] == ALL]
     by_model = ", ".join(
         f"{look.model(row.model)} {row.good} good, {row.usable} usable, {row.bad} bad of {row.n_ratings}"
         for row in whole.set_index("model", drop=False).loc[models].itertuples()
