@@ -115,7 +115,7 @@ rule publish_rating:
         cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
         images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],
         labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
-        predictions=runs(PATHS.predictions()),
+        predictions=runs(PATHS.predictions(), models=STUDY.compared().models),
         page=[
             shipped.PACKAGE / f"publish/{file}"
             for file in ("rating.html", "viewer.html", "niivue/niivue.umd.js")

@@ -12,7 +12,7 @@ from segstudy.log import log, progress
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.results import Results
 from segstudy.publish.viewer import encoded, write_case, write_page
-from segstudy.publish.views import open_case
+from segstudy.publish.views import OpenCase, open_case
 from segstudy.rating_files import (
     COLUMNS,
     GRADES,
@@ -36,8 +36,8 @@ def write_rating_page(results: Results, folder: Path, key: Path) -> None:
     found: dict[tuple[str, str], list[Shown]] = {}
     with writing_folder(folder) as temporary:
         for dataset, case in progress(cases, "cases to rate"):
-            shown = found[dataset, case] = shown_of(results, dataset, case)
             opened = open_case(results, dataset, case)
+            shown = found[dataset, case] = shown_of(opened)
             labels = {one.code: opened.known(opened.prediction(one.model)) for one in shown}
             # The part is that of the viewer, so that a structure which no model found is not cut away.
             around = [opened.label.array, *labels.values()]
@@ -67,9 +67,10 @@ def _tested(results: Results, dataset: str) -> list[str]:
     return sorted(table.loc[predicted, "case"].unique())
 
 
-def shown_of(results: Results, dataset: str, case: str) -> list[Shown]:
+def shown_of(opened: OpenCase) -> list[Shown]:
     """Return the predictions of a case that are shown: of each model that has one, that of its first fold and seed."""
-    subject = {one.case: one.subject for one in results.cases(dataset)}[case]
+    results, dataset = opened.results, opened.dataset
+    case, subject = opened.case.case, opened.case.subject
     shown = []
     for model in results.study.models:
         run = results.first_run(dataset, model, case)
