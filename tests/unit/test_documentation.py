@@ -296,6 +296,13 @@ def test_mistakes_are_told_in_the_same_words_where_they_are_told_twice():
     assert [row for row in whole if row in short] == short  # in their order, too
 
 
+def test_words_stand_once_and_in_alphabetical_order():
+    text = (REPOSITORY / "docs/glossary.md").read_text(encoding="utf-8")
+    words = [word.casefold() for word in re.findall(r"^(\S.*)\n: ", text, re.MULTILINE)]
+    assert len(words) > 80
+    assert words == sorted(set(words))
+
+
 FOLDERS = "benchmarks|config|docs|envs|profiles|resources|tests|workflow"
 
 
