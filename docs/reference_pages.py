@@ -49,7 +49,16 @@ REPAIR_VERDICTS = ("dataset", *(field.name for field in fields(Verdict)))
 LABEL_FAULTS = ("dataset", *(field.name for field in fields(LabelFinding)))
 HISTORY = ("epoch", "lr", "train_loss", "validation_loss", "validation_dice_*", "training_dice_*")
 FIGURES = ("spacing_i_mm", "spacing_j_mm", "spacing_k_mm", "size_*_voxels", "*_ml")
-FIGURES += ("*_median_intensity", "*_slices_share", "share", "rank", "plane", "slice", "slices")
+FIGURES += (
+    "*_median_intensity",
+    "*_voxels_share",
+    "*_slices_share",
+    "share",
+    "rank",
+    "plane",
+    "slice",
+    "slices",
+)
 FIGURES += (
     "label",
     "iou",
@@ -63,7 +72,7 @@ FIGURES += (
 FIGURES += ("difference_ml", "p5_mm", "median_mm", "p95_mm", "mean_absolute_mm", "share_place_*")
 FIGURES += ("stage", "blocks", "channels", "size", "parameters", "image", "mean", "sd", "subjects")
 FIGURES += ("low", "high", "n", "infinite", "kind", "side_swapped", "share_swapped")
-FIGURES += ("order", "coverage", "mean_risk")
+FIGURES += ("order", "coverage", "mean_risk", "patches_per_s")
 TABLES = {
     "download/<dataset>/cases.tsv": ("The cases that passed the audit.", CASES),
     "download/<dataset>/problems.tsv": (
