@@ -17,7 +17,7 @@ from segstudy.cases import Split
 from segstudy.download import problems
 from segstudy.infer import outputs
 from segstudy.metrics import corrected, slice_dice, table
-from segstudy.publish import checklists, cohort, package, package_tables
+from segstudy.publish import checklists, cohort, package, package_tables, paper_tables
 from segstudy.publish.citations import REFERENCES
 from segstudy.repair import estimate
 from segstudy.repair.apply import Verdict
@@ -208,9 +208,13 @@ TABLES = {
         FIGURES,
     ),
     "reporting/checklists/<checklist>.csv": (
-        "A checklist, filled ([What reviewers ask for](reporting.md)). The tables in `reporting/tables/` have columns of "
-        "`summary.csv`, `tests.csv`, `verdicts.csv` and `cohort.csv`.",
+        "A checklist, filled ([What reviewers ask for](reporting.md)).",
         checklists.COLUMNS,
+    ),
+    "reporting/tables/results.csv": (
+        "The exact numbers of the table of results; with several datasets `reporting/tables/results_<dataset>.csv`. Beside it "
+        "`tests.csv`, `verdicts.csv` and `cohort.csv` have the columns that they have elsewhere.",
+        ("dataset", "structure", "model", "metric", "unit", *paper_tables.EXACT),
     ),
     "benchmarks/<stage>/<job>.tsv": (
         "What a job took, as Snakemake measures it.",

@@ -38,12 +38,8 @@ def undescribed(path: str, header: str) -> list[str]:
 
     path: from the results' folder, or from the zip's. header: the first line.
     """
-    if path.startswith("reporting/tables/"):  # which the page says to be as these
-        path = re.sub(
-            r"^reporting/tables/(results\w*)?",
-            lambda one: f"tables/{'summary' * bool(one[1])}",
-            path,
-        )
+    if path.startswith("reporting/tables/") and named(path) is None:  # as elsewhere, says the page
+        path = path.removeprefix("reporting/")
     place, file = path, path.removeprefix("tables/")
     if path.startswith("tables/"):
         if file not in reference_pages.package_tables.TABLES:
