@@ -362,8 +362,8 @@ def tables_page() -> str:
     text.write(
         "# Tables\n\nThe columns of every table that a study, or a command, leaves. CSV has commas, TSV tabs between its cells; both are UTF-8 with a "
         "header. Numbers have a decimal point, infinite ones are `inf` or `-inf`, an undefined one is empty. *the metric's* is the unit of the "
-        "row's metric ([What is measured](metrics.md)): mm where its name ends in `_mm`, mL in `_ml`, none for shares and indices. Words: "
-        "[Glossary](glossary.md).\n\n## Below `results/<study>/`\n"
+        "row's metric ([What is measured](metrics.md)): mm where its name ends in `_mm`, mL in `_ml`, none for shares and indices. What words mean: "
+        "[Words](glossary.md).\n\n## Below `results/<study>/`\n"
     )
     _write_tables(text, TABLES)
     text.write(
