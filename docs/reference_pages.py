@@ -367,13 +367,13 @@ def tables_page() -> str:
     )
     _write_tables(text, TABLES)
     text.write(
-        "\n## In the zip\n\nThe files in `tables/` of what `make publish` writes, each where the study has it "
-        "([What goes beside the paper](publishing.md)).\n\n| file in `tables/` | holds | columns |\n|---|---|---|\n"
+        "\n## In the zip\n\nThe files in `tables/` of what `make publish` writes ([What goes beside "
+        "the paper](publishing.md)); each leads to its columns, which may be those of another table.\n\n| file | holds |\n|---|---|\n"
     )
     for file, holds in package_tables.TABLES.items():
         place = described_at(file)
         anchor = re.sub(r"[^\w-]", "", place.lower())
-        text.write(f"| `{file}` | {holds} | [`{place}`](#{anchor}) |\n")
+        text.write(f"| [`{file}`](#{anchor}) | {holds} |\n")
     _write_tables(text, ZIP_TABLES)
     text.write("\n## Elsewhere\n")
     _write_tables(text, FURTHER_TABLES)
