@@ -204,9 +204,11 @@ def test_requirements_are_locked():
     import tomllib
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    versions = locked()
-    for line in wanted:
+    extras = project["optional-dependencies"]
+    versions = locked() | locked("requirements-extras.lock")
+    further = [line for name in ("dicom", "onnx", "serve", "tensorboard") for line in extras[name]]
+    assert not locked().keys() & locked("requirements-extras.lock").keys()
+    for line in [*project["dependencies"], *extras["dev"], *further]:
         assert normal(re.split(r"[=<>]", line)[0]) in versions, line
 
 
