@@ -15,7 +15,7 @@ from segstudy.download.phantom import patient
 from segstudy.images.files import write_label, write_nifti
 from workspace import REPOSITORY, Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(7200)]
 
 PAGE = REPOSITORY / "docs/student_day.md"
 NAMES = ["Müller^Anna", "Weiß, Bert (1)", "Fox [post]", "Hu", "Hu again", "Jung", "Kim", "Diaz"]
