@@ -267,6 +267,29 @@ def test_public_data_sets_are_as_many_as_pages_say():
         assert int(told[1]) == len(sets), page
 
 
+def rows_without_targets(path: Path) -> list[str]:
+    """Rows of a page's table of mistakes, links without their targets, which hang on the page's folder."""
+    table = path.read_text(encoding="utf-8").partition("| mistake that gets published | here |\n")[
+        2
+    ]
+    rows = table.partition("\n\n")[0].splitlines()
+    return [re.sub(r"\]\([^)]*\)", "]", row) for row in rows]
+
+
+def test_mistakes_are_told_in_the_same_words_where_they_are_told_twice():
+    short = rows_without_targets(REPOSITORY / "README.md")
+    whole = rows_without_targets(REPOSITORY / "docs/mistakes.md")
+    assert 5 < len(short) < len(whole)
+    assert [row for row in whole if row in short] == short  # in their order, too
+
+
+def test_words_stand_once_and_in_alphabetical_order():
+    text = (REPOSITORY / "docs/glossary.md").read_text(encoding="utf-8")
+    words = [word.casefold() for word in re.findall(r"^(\S.*)\n: ", text, re.MULTILINE)]
+    assert len(words) > 80
+    assert words == sorted(set(words))
+
+
 FOLDERS = "benchmarks|config|docs|envs|profiles|resources|tests|workflow"
 
 

@@ -25,6 +25,7 @@ QUEUE, CONTROL = PICKED_BY = ("queue", "control")
 ASIDE = "taken_back"
 """The folder, beside the corrections, of labels that no longer hold."""
 PICKED = "picked.tsv"
+PICKED_COLUMNS = ("case", "picked_by")
 """Which cases were up for review, and why: the queue as it was, so that its strata stay known when it is drawn anew."""
 
 
@@ -333,8 +334,9 @@ def note_picked(folder: Path | str, dataset: str, queue: Mapping[str, str]) -> N
     kept = picked(folder, dataset)
     new = {case: why for case, why in queue.items() if case not in kept}
     if new:
-        lines = ["case\tpicked_by", *(f"{case}\t{why}" for case, why in (kept | new).items())]
-        write_text(Path(folder) / dataset / PICKED, "\n".join(lines) + "\n")
+        rows = [PICKED_COLUMNS, *(kept | new).items()]
+        lines = "".join("\t".join(row) + "\n" for row in rows)
+        write_text(Path(folder) / dataset / PICKED, lines)
 
 
 # --- which labels the results are measured under --------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 
 import builder
 import jinja2
+from described_tables import header_of, undescribed
 from docutils.core import publish_parts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,13 @@ def shown_by_snakemake(text: str) -> str:
     body = publish_parts(jinja2.Environment().from_string(text).render(), writer="html")["body"]
     assert "system-message" not in body, body
     return html.unescape(re.sub("<[^>]+>", "", body)).strip()
+
+
+def test_every_column_of_every_figures_table_is_described(figures_folder):
+    """On the page of tables, `docs/tables.md`."""
+    tables = {f"figures/{path.name}": header_of(path) for path in figures_folder.glob("*.csv")}
+    assert len(tables) > 20
+    assert [told for one in tables.items() for told in undescribed(*one)] == []
 
 
 def test_snakemakes_report_shows_the_captions_of_ours(plain, figures_folder):

@@ -24,6 +24,7 @@ import nibabel
 import pandas
 import pytest
 import yaml
+from described_tables import undescribed
 from PIL import Image
 
 from benchmark_runs import run_quickly
@@ -201,6 +202,16 @@ def test_what_a_paper_needs_is_in_it(usual, private):
     for figure in figures(private.study):
         for file in figure.files:
             assert (f"figures/{file}" in content) == (figure.kind not in PICTURES), file
+
+
+@pytest.mark.parametrize("kind", ["usual", "anonymous_zip"])
+def test_every_column_of_every_table_is_described(kind, request):
+    """On the page of tables, `docs/tables.md`."""
+    content = _content(request.getfixturevalue(kind))
+    tables = [name for name in content if name.endswith(".csv")]
+    assert {name.partition("/")[0] for name in tables} == {"tables", "figures", "reporting"}
+    headers = {name: content[name].decode().partition("\n")[0] for name in tables}
+    assert [told for one in headers.items() for told in undescribed(*one)] == []
 
 
 def _entities(content: dict[str, bytes]) -> dict[str, dict]:

@@ -1,34 +1,30 @@
 """Pages that are built from the code: each column has a meaning, each subcommand its help."""
 
+import inspect
 import re
-import sys
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+from described_tables import header_of, named, reference_pages, undescribed
 
 from segstudy.cases import Case, write_cases
 from segstudy.cli import STAGES, TOOLS
 from segstudy.download.problems import Problem, write_problems
+from segstudy.jobs.results import ResultPaths
 from segstudy.metric import EXTRA, MEASURED, OF_LESIONS, OF_PROBABILITIES
 from segstudy.metrics.measure import measure
+from segstudy.publish import package_tables
 from segstudy.study import Metrics
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
-sys.path.insert(0, str(DOCS))
-
-import reference_pages  # noqa: E402
-from reference_pages import TABLES  # noqa: E402
-
-PATHS = {path.rpartition("/")[2]: path for path in TABLES}
+ALL_TABLES = reference_pages.ALL_TABLES
 
 
-@pytest.mark.parametrize("path", TABLES)
+@pytest.mark.parametrize("path", ALL_TABLES)
 def test_every_column_has_a_meaning(path):
     known = reference_pages.meanings()
-    for column in TABLES[path][1]:
+    for column in ALL_TABLES[path][1]:
         key = reference_pages.key_of(path.rpartition("/")[2], column, known)
         unit, meaning = known[key]
         assert meaning and meaning == meaning.strip(), key
@@ -46,29 +42,58 @@ def test_no_meaning_is_of_a_column_that_is_gone():
     known = reference_pages.meanings()
     used = {
         reference_pages.key_of(path.rpartition("/")[2], column, known)
-        for path, (_, columns) in TABLES.items()
+        for path, (_, columns) in ALL_TABLES.items()
         for column in columns
     }
     assert known.keys() == used
 
 
-def unlisted(path: Path, columns: tuple[str, ...]) -> list[str]:
-    """Columns of a table that a page does not list."""
-    header = path.read_text(encoding="utf-8").partition("\n")[0]
-    names = header.split("\t" if path.suffix == ".tsv" else ",")
-    return [name for name in names if not any(fnmatchcase(name, one) for one in columns)]
+def test_no_name_stands_twice():
+    lines = reference_pages.COLUMNS.read_text(encoding="utf-8").splitlines()[1:]
+    assert len({line.partition("\t")[0] for line in lines}) == len(lines)
 
 
-def test_tables_of_a_study_have_the_columns_that_the_page_lists(plain):
+def test_every_table_that_the_workflow_knows_is_named():
+    paths = ResultPaths("x")
+    filled = dict.fromkeys(("dataset", "model", "stage", "job"), "x") | {"fold": "0", "seed": "0"}
+    told, tables = [], ("summary", "tests", "ranking")
+    for name, member in vars(ResultPaths).items():
+        if name.startswith("_") or name == "root":
+            continue
+        found = getattr(paths, name)
+        if callable(found):
+            needed = [one for one in inspect.signature(member).parameters if one != "self"]
+            choices = tables if "table" in needed else ("",)
+            found = [found(*(filled.get(one) or table for one in needed)) for table in choices]
+        told += [found] if isinstance(found, str) else found
+    told = [path.removeprefix(f"{paths.root}/") for path in told if path.endswith((".csv", ".tsv"))]
+    assert len(told) > 15
+    assert [path for path in told if named(path) is None] == []
+
+
+def test_every_table_of_the_zip_is_named_and_its_columns_stand_somewhere():
+    page = reference_pages.tables_page()
+    for file in package_tables.TABLES:
+        assert f"| `{file}` |" in page
+        assert reference_pages.described_at(file) in reference_pages.ALL_TABLES, file
+
+
+def test_tables_of_a_study_are_named_with_all_their_columns(plain):
     root = Path(plain.paths.root)
-    found = {}
-    for path in [*root.rglob("*.csv"), *root.rglob("*.tsv")]:
-        place = path.relative_to(root).as_posix()
-        listed = place if place in TABLES else PATHS.get(path.name, "")
-        if place.partition("/")[0] == listed.partition("/")[0]:
-            found[path.name] = unlisted(path, TABLES[listed][1])
-    assert {"values.csv", "summary.csv", "tests.csv", "splits.tsv", "metrics.csv"} <= found.keys()
-    assert not {name: columns for name, columns in found.items() if columns}
+    found = {
+        path.relative_to(root).as_posix(): header_of(path)
+        for path in [*root.rglob("*.csv"), *root.rglob("*.tsv")]
+    }
+    assert {"metrics/metrics.csv", "statistics/tests.csv", "preprocess/splits.tsv"} <= found.keys()
+    assert [told for one in found.items() for told in undescribed(*one)] == []
+
+
+def test_a_table_and_a_column_that_are_not_described_are_found():
+    assert undescribed("statistics/tests.csv", "dataset,p,q") == ["statistics/tests.csv: q"]
+    assert undescribed("tables/confusion.csv", "case,n_voxel") == ["tables/confusion.csv: n_voxel"]
+    assert undescribed("tables/new.csv", "case") == ["tables/new.csv"]
+    assert undescribed("statistics/new.csv", "case") == ["statistics/new.csv"]
+    assert undescribed("download/chest/cases.tsv", "case\tnew") == ["download/chest/cases.tsv: new"]
 
 
 def test_tables_of_the_audit_have_the_columns_that_the_page_lists(tmp_path):
@@ -78,7 +103,7 @@ def test_tables_of_the_audit_have_the_columns_that_the_page_lists(tmp_path):
     write_cases(tmp_path / "cases.tsv", [case], ["t1", "t2"])
     write_problems(tmp_path / "problems.tsv", "scans", [Problem("a", "a.nii", "odd", "refused")])
     for name in ("cases.tsv", "problems.tsv"):
-        assert not unlisted(tmp_path / name, TABLES[PATHS[name]][1])
+        assert not undescribed(f"download/scans/{name}", header_of(tmp_path / name))
         assert len(pandas.read_csv(tmp_path / name, sep="\t")) == 1
 
 

@@ -12,6 +12,7 @@ from segstudy.cases import Split, write_splits
 from segstudy.cli import main
 from segstudy.files import read_json
 from segstudy.images.files import write_label
+from segstudy.review.accounting import COMPARISONS
 from segstudy.study import read_study
 
 KEYS = ["model", "case", "structure", "metric"]
@@ -160,6 +161,7 @@ def test_results_stand_under_both_labels_and_the_old_ones_count(study):
     effects = effects[effects["metric"] == "dice"].set_index(["model", "structure"])
     assert effects.loc[("small", "heart"), "by_test_labels"] == pytest.approx(gain)
     assert effects["by_training_labels"].abs().max() == 0  # the same predictions
+    assert tuple(study.accounting("comparisons")) == COMPARISONS
     ranks = study.accounting("ranks").query("metric == 'dice' and structure == 'heart'")
     assert ranks.set_index("model")["place_delivered"].to_dict() == {"small": 2, "whole": 1}
     told = read_json(study.root / "review/corrections/accounting.json")

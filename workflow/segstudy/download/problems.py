@@ -36,6 +36,7 @@ class Problem:
         return ": ".join(part for part in (self.case, self.file, self.problem) if part)
 
 
+COLUMNS = ("dataset", "case", "file", "problem", "verdict")
 TOLD_ALONE = 3
 """Problems of a kind that are told one by one; of more, the first ones are named in one line."""
 
@@ -77,7 +78,7 @@ def write_problems(path: Path | str, dataset: str, problems: Iterable[Problem]) 
     """Write the table of problems, with its header even where there are none."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["dataset", "case", "file", "problem", "verdict"])
+    writer.writerow(COLUMNS)
     for problem in problems:
         writer.writerow([dataset, problem.case, problem.file, problem.problem, problem.verdict])
     write_text(path, text.getvalue())

@@ -20,6 +20,11 @@ from segstudy.images.files import Image
 RECORD = ".predicted.jsonl"
 SUMMARY = "summary.csv"
 QUALITY = "quality.csv"
+SUMMARY_COLUMNS = ("case", "structure", "label", "n_voxels", "volume_ml")
+QUALITY_COLUMNS = (
+    *("case", "structure", "agreement", "agreement_of", "dice", "dice_low", "dice_high"),
+    *("volume_ml", "volume_low_ml", "volume_high_ml", "flagged", "reason"),
+)
 PROBABILITIES = "probabilities"
 """The array in a file of probabilities, as nnU-Net calls it."""
 MOST_VALUE = 255
@@ -181,7 +186,7 @@ class Record:
             for structure, number in entry.voxels.items()
         ]
         if rows:
-            write_table(self.folder / SUMMARY, pd.DataFrame(rows))
+            write_table(self.folder / SUMMARY, pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)))
         judged = [
             {"case": entry.case, **row}
             for _, entry in sorted(self.entries.items())
@@ -189,7 +194,8 @@ class Record:
             for row in entry.quality
         ]
         if judged:
-            write_table(self.folder / QUALITY, pd.DataFrame(judged))
+            table = pd.DataFrame(judged, columns=list(QUALITY_COLUMNS))
+            write_table(self.folder / QUALITY, table)
         elif self._has_judged:  # earlier predictions, which are replaced
             (self.folder / QUALITY).unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ NOW, BEFORE = "now", "before"
 """By which models: those of the run, or those of the last run before the first correction."""
 LABELS = (DELIVERED, CORRECTED)
 """Under which labels: as delivered, repaired where the study repairs, or as corrected."""
+CORRECTED_COLUMNS = (*COLUMNS, "models", "labels")
 
 
 def corrected_pairs(
@@ -84,8 +85,7 @@ def measure_corrected(
 
 def write_corrected(path: Path, rows: Iterable[Mapping[str, object]], in_parts: bool) -> None:
     """Write the table; with a header alone where a fold tests no corrected case. in_parts: as of `check_ranges`."""
-    columns = [*COLUMNS, "models", "labels"]
-    table = pd.DataFrame(list(rows), columns=columns)
+    table = pd.DataFrame(list(rows), columns=list(CORRECTED_COLUMNS))
     if len(table):
         check_ranges(table, in_parts)
     write_table(path, table)

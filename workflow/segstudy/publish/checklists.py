@@ -135,13 +135,14 @@ def write_checklists(results: Results, folder: Path) -> None:
 
 
 HEAD = ("number", "section", "item", "answer", "answered by", "left to the authors", "where")
+COLUMNS = tuple(name.replace(" ", "_") for name in HEAD)
 
 
 def as_csv(answers: Sequence[Answered]) -> str:
     """Write the answers as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name.replace(" ", "_") for name in HEAD])
+    writer.writerow(COLUMNS)
     for one in answers:
         where = "; ".join(
             f"report.html{place}" if place.startswith("#") else place for place in one.places

@@ -53,6 +53,8 @@ from segstudy.publish.words import markdown
 from segstudy.study import PredictionsModel, Study, published_words
 
 WITH_IMAGES, ANONYMOUS = "--with-images", "--anonymous"
+KEY = ("kind", "name", "published_as")
+"""Columns of the key of new names, beside an anonymous zip."""
 _PATH = re.compile(
     r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
 )
@@ -458,5 +460,5 @@ def _write_key(path: Path, names) -> None:
     import pandas
 
     rows = [(kind, old, new) for kind in ("cases", "subjects") for old, new in names[kind].items()]
-    table = pandas.DataFrame(rows, columns=["kind", "name", "published_as"])
+    table = pandas.DataFrame(rows, columns=list(KEY))
     write_table(path, table.sort_values(["kind", "published_as"]))

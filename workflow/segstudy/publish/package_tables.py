@@ -62,6 +62,12 @@ TABLES = {
     DATA: "SHA-256 and size of each file of the data, and of predictions that were there already",
 }
 """File -> what it holds. `statistics/` may have further ones."""
+RUN = ("model", "fold", "seed")
+"""Columns of `training.csv` before those of a history."""
+CONFUSION = ("dataset", *RUN, "case", "reference", "prediction", "n_voxels")
+AUDIT = ("case", "file", "problem", "verdict")
+CHECKSUMS = ("case", "file", "n_bytes", "sha256")
+"""Columns of `data.csv` after `dataset`; summed up, it has no `case`."""
 
 
 def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
@@ -103,16 +109,15 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     ]
     if trained:
         table = pandas.concat(trained)
-        first = ["model", "fold", "seed"]
         write_table(
-            folder / "training.csv", table[[*first, *table.columns.difference(first, sort=False)]]
+            folder / "training.csv", table[[*RUN, *table.columns.difference(RUN, sort=False)]]
         )
     repaired = [name for name, settings in study.datasets.items() if settings.repair]
     audited = [name for name, settings in study.datasets.items() if settings.audit_labels]
     _write(folder / "cases.csv", {name: _cases(results, name) for name in study.datasets})
     _write(
         folder / "audit.csv",
-        {name: pandas.DataFrame(redaction.problems(results, name)) for name in study.datasets},
+        {name: _audit(results, name) for name in study.datasets},
     )
     _write(folder / "label_faults.csv", {name: results.faults(name) for name in audited})
     _write(folder / "repair_verdicts.csv", {name: results.verdicts(name) for name in repaired})
@@ -182,7 +187,6 @@ def _write(path: Path, of_datasets: dict[str, pandas.DataFrame]) -> None:
 
 def _confusion(results: Results) -> pandas.DataFrame:
     """Return all tables of confusion as one, in the order of the study."""
-    columns = ["dataset", "model", "fold", "seed", "case", "reference", "prediction", "n_voxels"]
     study = results.whole_study
     tables = [
         results.confusion_of(model, fold, seed, dataset).assign(
@@ -193,7 +197,11 @@ def _confusion(results: Results) -> pandas.DataFrame:
         for seed in settings.seeds
         for dataset in study.tested_datasets
     ]
-    return pandas.concat(tables)[columns]
+    return pandas.concat(tables)[list(CONFUSION)]
+
+
+def _audit(results: Results, dataset: str) -> pandas.DataFrame:
+    return pandas.DataFrame(redaction.problems(results, dataset), columns=list(AUDIT))
 
 
 def _cases(results: Results, dataset: str) -> pandas.DataFrame:
@@ -219,7 +227,7 @@ def _checksums(dataset: str, files: Iterable[tuple[str, str, Path]]) -> Iterator
             size, digest = _digest(part)
             missing += not digest
             what = role if part == path else f"{role}, voxels"
-            yield {"case": case, "file": what, "n_bytes": size, "sha256": digest}
+            yield dict(zip(CHECKSUMS, (case, what, size, digest), strict=True))
     if missing:
         log.warning(
             "%s: %d of its files cannot be read any more; their checksums are missing in the zip",

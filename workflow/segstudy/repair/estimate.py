@@ -18,6 +18,12 @@ from segstudy.repair.model import Attempt, Estimate, EstimateReport
 from segstudy.repair.sweep import Sweep, iou, refine, replayed_iou, superior_axis, sweep
 from segstudy.study import Repair
 
+ATTEMPTS = ("method", "frame", "iou_before", "iou_after", "iou_replayed", "angle_deg")
+ATTEMPTS += ("chosen", "reason")
+SECONDS = ("method", "frame", "seconds")
+SWEEP = ("angle_deg", "iou", "evidence")
+"""Columns of the tables of an estimate."""
+
 
 def estimate(
     right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair
@@ -215,29 +221,25 @@ def write_estimate(folder: Path, report: EstimateReport) -> None:
     if report.repaired is not None:
         write_label(folder / "repaired.nii.gz", report.repaired.array, report.repaired.affine)
     rows = [
-        {
-            "method": attempt.method,
-            "frame": attempt.frame,
-            "iou_before": report.estimate.iou_before,
-            "iou_after": attempt.iou_after,
-            "iou_replayed": attempt.iou,
-            "angle_deg": attempt.angle_deg,
-            "chosen": (attempt.method, attempt.frame)
-            == (report.estimate.method, report.estimate.frame),
-            "reason": attempt.reason,
-        }
+        (
+            *(attempt.method, attempt.frame, report.estimate.iou_before, attempt.iou_after),
+            *(attempt.iou, attempt.angle_deg),
+            (attempt.method, attempt.frame) == (report.estimate.method, report.estimate.frame),
+            attempt.reason,
+        )
         for attempt in report.attempts
     ]
-    write_table(folder / "attempts.csv", pd.DataFrame(rows).round(6))
+    write_table(folder / "attempts.csv", pd.DataFrame(rows, columns=list(ATTEMPTS)).round(6))
     timed = [(attempt.method, attempt.frame, attempt.seconds) for attempt in report.attempts]
-    seconds = pd.DataFrame(timed, columns=["method", "frame", "seconds"])
+    seconds = pd.DataFrame(timed, columns=list(SECONDS))
     write_table(folder / "seconds.csv", seconds.round(3))
     angles, ious, evidence = [], None, None
     if report.sweep:
         angles, ious = report.sweep.angles_deg, report.sweep.ious
     elif report.evidence_curve:
         angles, evidence = report.evidence_curve
-    curve = pd.DataFrame({"angle_deg": angles, "iou": ious, "evidence": evidence}, dtype=float)
+    values = dict(zip(SWEEP, (angles, ious, evidence), strict=True))
+    curve = pd.DataFrame(values, dtype=float)
     write_table(folder / "sweep.csv", curve.round(6))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas
 
 SAME, DIFFERS, MISSING, NEW = "same", "differs", "missing", "new"
+COLUMNS = ("table", "verdict", "column", "largest_difference", "n_rows", "remark")
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,9 @@ def _difference(name: str, column: str, one: pandas.Series, other: pandas.Series
 def table(found: Sequence[Difference]) -> pandas.DataFrame:
     """Return differences as a table, a row each."""
     rows = [
-        {
-            "table": one.table, "verdict": one.verdict, "column": one.column, "largest_difference": one.largest,
-            "n_rows": one.rows or None, "remark": one.remark,
-        }
+        (one.table, one.verdict, one.column, one.largest, one.rows or None, one.remark)
         for one in found
-    ]  # fmt: skip
-    return pandas.DataFrame(rows).astype({"largest_difference": float, "n_rows": "Int64"})
+    ]
+    return pandas.DataFrame(rows, columns=list(COLUMNS)).astype(
+        {"largest_difference": float, "n_rows": "Int64"}
+    )

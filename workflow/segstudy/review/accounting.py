@@ -23,6 +23,7 @@ RANKS += tuple(f"{what}_{labels}" for labels in LABELS for what in ("mean_rank",
 )
 TESTS = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b")
 COMPARED = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "verdict")
+COMPARISONS = (*TESTS, *(f"{what}_{labels}" for labels in LABELS for what in COMPARED))
 EFFECTS = ("dataset", "model", "structure", "metric", "n_cases")
 EFFECTS += ("old_models_old_labels", "old_models_new_labels", "new_models_old_labels")
 EFFECTS += ("new_models_new_labels", "by_test_labels", "by_training_labels")

@@ -92,7 +92,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     parts.legend(drawn, handles, style.page_mm())
     dealt = dealing(results)
     medians = [f"{look.in_text(name)} {100 * shares[name].median():.2g} %" for name in structures]
-    table = shares.merge(
+    table = shares.rename(columns={name: f"{name}_voxels_share" for name in structures}).merge(
         rows.pivot(index="case", columns="structure", values=["median_intensity", "slices_share"])
         .pipe(lambda wide: wide.set_axis([f"{b}_{a}" for a, b in wide.columns], axis=1))
         .reset_index(),
