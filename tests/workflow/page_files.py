@@ -82,6 +82,19 @@ def write_predictions(folder: Path) -> None:
         write_nifti(folder / "images" / f"{case}.nii.gz", image, AFFINE)
 
 
+def write_raw(raw: Path) -> None:
+    """Write a dataset of two cases as nnU-Net has them."""
+    for number in range(2):
+        image, label = chest(number)
+        for kind in ("imagesTr", "labelsTr"):
+            (raw / kind).mkdir(parents=True, exist_ok=True)
+        write_nifti(raw / "imagesTr" / f"liver_{number}_0000.nii.gz", image, AFFINE)
+        write_label(raw / "labelsTr" / f"liver_{number}.nii.gz", label, AFFINE)
+    told = {"channel_names": {"0": "CT"}, "numTraining": 2, "file_ending": ".nii.gz"}
+    told["labels"] = {"background": 0, "heart": 1, "aorta": 2}
+    (raw / "dataset.json").write_text(json.dumps(told))
+
+
 def write_calibration(path: Path) -> None:
     """A calibration of 30 made scans, whose one structure, the heart, is a ball of 100 mL or so."""
     draw = np.random.default_rng(0)

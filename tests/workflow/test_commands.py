@@ -23,7 +23,7 @@ import yaml
 import documents
 from builders import AFFINE, chest
 from dicom_series import write_series
-from page_files import FOLDERS, write_calibration, write_predictions, write_weights
+from page_files import FOLDERS, write_calibration, write_predictions, write_raw, write_weights
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import STAGES, TOOLS
 from segstudy.images.files import write_label, write_nifti
@@ -56,7 +56,7 @@ SKIPPED = {
     r"reproduce .*--yes|reproduce demo.zip$": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",
     r"reproduce their.zip": "needs a package of others, which tests/unit/reproduce makes",
     r"^rocrate-validator": "needs rocrate-validator, with which tests/unit/publish validates a package",
-    r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the page lists",
+    r"^segstudy run my/study.yaml( --partial)?$": "needs more scans than the page lists, which test_walks.py has",
 }
 
 if importlib.util.find_spec("onnxscript") is None:
@@ -135,23 +135,7 @@ def prepare(folder: Path, command: str) -> None:
         shutil.rmtree(folder / "nnUNet_preprocessed", ignore_errors=True)
         write_predictions(folder)
     if "--from nnUNet_raw/Dataset101_Liver" in command:
-        raw = folder / "nnUNet_raw/Dataset101_Liver"
-        for number in range(2):
-            image, label = chest(number)
-            for kind, name, write, array in (
-                ("imagesTr", f"liver_{number}_0000", write_nifti, image),
-                ("labelsTr", f"liver_{number}", write_label, label),
-            ):
-                (raw / kind).mkdir(parents=True, exist_ok=True)
-                write(raw / kind / f"{name}.nii.gz", array, AFFINE)
-        labels = {"background": 0, "heart": 1, "aorta": 2}
-        told = {
-            "channel_names": {"0": "CT"},
-            "labels": labels,
-            "numTraining": 2,
-            "file_ending": ".nii.gz",
-        }
-        (raw / "dataset.json").write_text(json.dumps(told))
+        write_raw(folder / "nnUNet_raw/Dataset101_Liver")
     if "reproduce demo.zip" in command or "unzip demo.zip" in command:
         shutil.copy(folder / "results/demo/demo.zip", folder)
     if "--metrics study.yaml" in command:

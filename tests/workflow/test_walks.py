@@ -18,7 +18,7 @@ import yaml
 
 import documents
 from builders import AFFINE, HEART, chest, write_cohort
-from page_files import write_weights
+from page_files import write_raw, write_weights
 from reader import Reader
 from segstudy.images.files import write_label, write_nifti
 from workspace import REPOSITORY
@@ -26,10 +26,11 @@ from workspace import REPOSITORY
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 DOCS = REPOSITORY / "docs"
-START, RUNNING, REVIEW, SERVING = (
-    DOCS / f"{page}.md" for page in ("start", "running", "review", "serving")
+START, FIRST, RUNNING, REVIEW, SERVING = (
+    DOCS / f"{page}.md" for page in ("start", "first_report", "running", "review", "serving")
 )
 WALKS = {START, RUNNING, REVIEW, SERVING}
+"""Pages that no other test runs."""
 EDITORS = ("Slicer", "itksnap", "ITK-SNAP", "napari")
 
 
@@ -113,18 +114,36 @@ def test_a_study_is_run_on_another_disk_and_its_labels_are_reviewed(reader):
 
 
 def fill_in(reader: Reader) -> None:
-    """Fill in the table and the study file of `segstudy new`, and have one small network trained in a moment."""
-    table = write_cohort(reader.place / "scans", 6, moved=False)
-    rows = table.read_text().splitlines()
+    """Fill in the table of `segstudy new`, whose study file has the structures of these scans."""
+    table = write_cohort(reader.place, 4, moved=False)
+    (reader.place / "cases.tsv").write_text(table.read_text())
+
+
+def write_tutorial(reader: Reader) -> None:
+    """Write the tutorial's study file, and six scans into its table, which lists the first two."""
+    folder = reader.place / "my"
+    text = documents.blocks(FIRST, "")[0].text
+    head, row, *_ = text.splitlines()
+    rows = [head]
     for index in range(6):
-        rows[index + 1] = rows[index + 1].replace(f"p{index}", f"scans/p{index}")
-        rows[index + 1] = rows[index + 1].replace("scans/", "", 1)
-    (reader.place / "cases.tsv").write_text("\n".join(rows) + "\n")
-    path = reader.place / "study.yaml"
+        image, label = chest(index)
+        name = f"scan_{index + 1:02d}"
+        rows.append(row.replace("scan_01", name).replace("anna", f"person_{index}"))
+        *_, image_file, label_file = rows[-1].split("\t")
+        for file in (image_file, label_file):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write_nifti(folder / image_file, image, AFFINE)
+        write_label(folder / label_file, label, AFFINE)
+    (folder / "cases.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "study.yaml").write_text(documents.blocks(FIRST, "yaml")[0].text)
+
+
+def shorten(reader: Reader) -> None:
+    """Have one of the tutorial's networks trained, for a moment."""
+    path = reader.place / "my/study.yaml"
     study = yaml.safe_load(path.read_text())
-    study["models"] = {"unet2d": study["models"]["unet2d"]}
-    study["models"]["unet2d"] |= {"epochs": 1, "steps_per_epoch": 1, "patch_size": [32, 32]}
-    study["splits"]["run_folds"] = [0]
+    study["models"] = {"enet": study["models"]["enet"] | {"epochs": 1, "steps_per_epoch": 1}}
+    study["splits"] = {"run_folds": [0]}
     study["publish"] = {"metrics": ["dice"]}
     path.write_text(yaml.safe_dump(study, sort_keys=False))
 
@@ -141,12 +160,15 @@ def lend_libraries(reader: Reader) -> None:
 
 def test_from_an_empty_folder_to_a_report(tmp_path):
     reader = Reader(tmp_path)
-    before = {"pip install": lend_libraries, "segstudy study": fill_in}
-    printed = walk(reader, START, before)
+    printed = walk(reader, START, {"pip install": lend_libraries, "segstudy new --pro": fill_in})
     assert shutil.which("segstudy", path=reader.variables["PATH"]).startswith(str(tmp_path))
     assert reader.place == tmp_path / "my-study"
+    assert "train_fit" in printed["segstudy run study.yaml --profile slurm -n"]
+    write_raw(reader.place / "nnUNet_raw/Dataset101_Liver")
+    before = {"segstudy study my/study.yaml": write_tutorial, "segstudy run": shorten}
+    walk(reader, FIRST, before)
     assert (reader.place / "results/study/report.html").is_file()
-    assert "all is done" in printed["segstudy status study.yaml"]
+    assert "all is done" in reader.types("segstudy status my/study.yaml")
 
 
 def test_a_bundle_is_served(reader):
