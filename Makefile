@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 STUDY ?= demo
 
-.PHONY: help demo evaluate fetch publish nnunet test test-all test-ci test-long lint format bench reference docs lock clean
+.PHONY: help demo evaluate fetch publish nnunet extras test test-all test-ci test-long lint format bench reference docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ publish: .venv/installed ## zip a finished STUDY for the paper; OPTIONS="--with-
 
 nnunet: .venv/installed ## add nnU-Net to .venv, for studies with trainer: nnunet
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-nnunet.lock
+
+extras: .venv/installed ## add to .venv what serving, ONNX and TensorBoard need
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-extras.lock
 
 # Two files at a time, since a file's tests share a finished study, in the order of tests/conftest.py.
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10

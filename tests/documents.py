@@ -131,10 +131,10 @@ INLINE = re.compile(r"`((?:segstudy|snakemake|make|pytest|python) [^`]+)`")
 """Commands within sentences."""
 
 
-def shown_commands(path: Path) -> list[str]:
+def shown_commands(path: Path, *, sentences: bool = True) -> list[str]:
     """Return the commands of a page: of its blocks of the shell, then those within its sentences."""
     lines = [line for block in blocks(path, "sh") for line in block.text.splitlines()]
-    inline = [" ".join(one.split()) for one in INLINE.findall(prose(path))]
+    inline = [" ".join(one.split()) for one in INLINE.findall(prose(path)) if sentences]
     return [re.sub(r"\s+#.*", "", command) for command in [*commands(lines), *inline]]
 
 

@@ -104,6 +104,49 @@ def test_what_others_wrote_is_read_in_one_place(path):
             assert str(path.relative_to(PACKAGE)) == READERS[library], f"line {node.lineno}"
 
 
+COMMAND = re.compile(
+    r"(?:segstudy (?!has|which|with)[a-z]+|snakemake|git)(?: (?:accept|undo|open|queue|clone|checkout|-[\w-]+|[A-Z]\S*|segstudy))* $"
+)
+"""What is printed of a command up to a value."""
+QUOTED = ("shlex.quote(", "shlex.join(")
+NO_WORDS_OF_A_USER = {
+    "rerun.py": {"cores", "rules", "theirs"},
+    "arrays.py": {"step"},
+    "options.py": {"stage"},
+    "cases.py": {"name"},  # of a digest
+}
+"""Parts of commands of which nothing is a name: numbers, words of our own, and what is quoted where it is made."""
+
+
+def unquoted(code: str) -> list[str]:
+    """Values that stand in a printed command as they are."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        before = ""
+        for part in node.values if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(part, ast.Constant):
+                before += part.value
+                continue
+            value = ast.unparse(part.value)
+            if COMMAND.search(before) and not value.startswith(QUOTED) and not value.isupper():
+                found.append(value)
+            before += "X"
+    return found
+
+
+def test_printed_commands_can_be_pasted():
+    """Whatever blanks and quotes the names of files have."""
+    found = {path: set(unquoted(path.read_text())) for path in MODULES}
+    bare = {path: names - NO_WORDS_OF_A_USER.get(path.name, set()) for path, names in found.items()}
+    assert [(path.name, names) for path, names in bare.items() if names] == []
+
+
+def test_a_printed_command_with_a_bare_value_is_found():
+    code = 'f"{file}: first: segstudy run {study} --cores {shlex.quote(n)} -- {last}"'
+    assert unquoted(code) == ["study", "last"]
+    assert unquoted('f"segstudy run {shlex.quote(study)} {SETTINGS}; then {other}"') == []
+
+
 TESTS = sorted((REPOSITORY / "tests").rglob("test_*.py"))
 CLOCKS = {f"time.{name}" for name in ("time", "monotonic", "perf_counter", "process_time")}
 
@@ -204,16 +247,18 @@ def test_requirements_are_locked():
     import tomllib
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    versions = locked()
-    for line in wanted:
+    extras = project["optional-dependencies"]
+    versions = locked() | locked("requirements-extras.lock")
+    further = [line for name in ("dicom", "onnx", "serve", "tensorboard") for line in extras[name]]
+    assert not locked().keys() & locked("requirements-extras.lock").keys()
+    for line in [*project["dependencies"], *extras["dev"], *further]:
         assert normal(re.split(r"[=<>]", line)[0]) in versions, line
 
 
 NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "einops"}
 """Requirements that are run, and einops, which networks of MONAI import."""
-OF_AN_EXTRA = {"fastapi"}
-"""Imported at the head of a module that is itself imported by name."""
+OF_AN_EXTRA = {"fastapi", "h11", "uvicorn"}
+"""Imported at the head of modules that are themselves imported by name."""
 
 
 def test_requirements_are_what_is_imported():

@@ -500,6 +500,32 @@ def test_what_initial_weights_cannot_give_is_told_before_a_run(folder, capsys):
     assert "expected one of encoder, heads, or more of a name, e.g. encoder.0.0" in told
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"optimizer": {"lr_factors": {"encoder.0": 0.1, "encodr": 0.1}}}, "optimizer.lr_factors: encodr"),
+        ({"initial_weights": "first.pt", "freeze": ["bottleneck"]}, "freeze: bottleneck"),
+    ],
+)  # fmt: skip
+def test_layers_that_the_network_lacks_are_told_before_a_run(folder, capsys, changed, told):
+    """With the names there are; the weights may be those of a network that has them."""
+    import torch
+
+    from segstudy.networks.weights import FORMAT
+
+    weights = {"format": FORMAT, "model": {"network": "other"}, "provenance": {}}
+    weights["state"] = {"bottleneck.weight": torch.ones(1), "encoder.0.0.weight": torch.ones(1)}
+    file = write_study(folder)
+    torch.save(weights, folder / "my" / "first.pt")
+    content = yaml.safe_load(file.read_text())
+    content["models"]["deep"] |= changed
+    file.write_text(yaml.safe_dump(content))
+    assert main(["run", str(file), "-n"]) == 1
+    found = " ".join(capsys.readouterr().err.split())
+    assert f"models.deep.{told}: no layer of this network has that name" in found
+    assert "expected one of encoder, up, decoder, heads" in found
+
+
 def test_initial_weights_that_are_not_there_are_named_with_their_place(folder, capsys):
     file = write_study(folder)
     content = yaml.safe_load(file.read_text())

@@ -1,12 +1,13 @@
-"""Every command that README, the pages of `RUN` and the help texts show runs as it is printed, in one workspace.
+"""Every command that README, the pages and the help texts show runs as it is printed, in one workspace.
 
 Its demo is the built-in study made tiny; its files have the names that the commands use. What needs
-a network, a cluster, nnU-Net, data under agreement or a person is skipped, with the reason.
+a network, a cluster, nnU-Net, data under agreement or a person is skipped, with the reason. Pages whose
+commands build on each other are walked by `test_walks.py`.
 """
 
 import argparse
 import csv
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -22,48 +23,47 @@ import yaml
 import documents
 from builders import AFFINE, chest
 from dicom_series import write_series
+from page_files import FOLDERS, write_calibration, write_predictions, write_raw, write_weights
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import STAGES, TOOLS
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.plan import Plan
-from segstudy.networks import build
-from segstudy.networks.weights import Trained, save_weights
-from segstudy.study import PluginModel, UnetModel
+from test_walks import WALKS
 from workspace import REPOSITORY, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-PAGES = (
-    "first_report",
-    "from_nnunet",
-    "moved_label",
-    "layouts",
-    "repair_labels",
-    "splits",
-    "models",
-    "stages",
+READ_TO_THE_END = (
+    *("first_report", "from_nnunet", "moved_label", "layouts", "repair_labels", "splits"),
+    *("models", "stages", "slurm", "report", "studies", "reruns", "troubleshooting"),
 )
-PAGES += ("slurm", "report", "studies", "reruns", "troubleshooting")
-RUN = [REPOSITORY / "README.md", *(REPOSITORY / "docs" / f"{page}.md" for page in PAGES)]
-"""Pages whose commands are run; those of the others are read, by `tests/unit/test_documentation.py`."""
+SENTENCES = {
+    REPOSITORY / "README.md",
+    *(REPOSITORY / "docs" / f"{page}.md" for page in READ_TO_THE_END),
+}
+"""Pages of which the commands within sentences are run, too; those of the others are read, by `tests/unit/test_documentation.py`."""
+RUN = [page for page in documents.pages() if page not in WALKS]
 FIRST = REPOSITORY / "docs/first_report.md"
 PLUGINS = REPOSITORY / "resources" / "plugins"
-FOLDERS = ("labels", "totalsegmentator", "monai")
 SKIPPED = {
-    r"^segstudy review (accept|undo|preview)": "needs an audited study and a corrected label: tests/unit/review, test_rerun.py",
-    r"git clone|make nnunet|study=hippocampus|download fetch --dataset hippocampus": "needs a network",
+    r"git clone|make nnunet|study=hippocampus|download fetch --dataset hippocampus|^pip install": "needs a network",
     r"path=DIR": "needs data under agreement",
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
-    r"^segstudy review open": "needs a person, and a case that this tiny demo tests",
-    r"bundle .*--onnx": "needs the extra onnx",
-    r"^segstudy serve": "runs until it is ended, which tests/unit/serve does",
-    r"bundle .*--calibration": "needs the estimates of quality of a study",
-    r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
+    r"^segstudy review (open|accept|undo|preview)": "needs a finished study, which test_walks.py has",
+    r"^segstudy serve": "runs until it is ended, which test_walks.py does",
+    r"make (test|lint|format|bench|docs)|kills.py|benchmarks/": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
-    r"reproduce .*--yes": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",
-    r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the page lists",
+    r"reproduce .*--yes|reproduce demo.zip$": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",
+    r"reproduce their.zip": "needs a package of others, which tests/unit/reproduce makes",
+    r"^rocrate-validator": "needs rocrate-validator, with which tests/unit/publish validates a package",
+    r"^segstudy run my/study.yaml( --partial)?$": "needs more scans than the page lists, which test_walks.py has",
 }
+
+if importlib.util.find_spec("onnxscript") is None:
+    SKIPPED[r"bundle .*--onnx"] = "needs the extra onnx"
+
+ANSWERS = {"--metrics study.yaml": ["3", *["40", "2", "n", "n", "n"] * 2]}
+"""What a person answers to a command's questions, a line an answer."""
 
 
 def shown_in_help() -> list[str]:
@@ -82,7 +82,11 @@ def shown_in_help() -> list[str]:
 
 def shown_in_pages() -> list[str]:
     """Commands of the blocks of each page, then those within its sentences."""
-    return [command for page in RUN for command in documents.shown_commands(page)]
+    return [
+        command
+        for page in RUN
+        for command in documents.shown_commands(page, sentences=page in SENTENCES)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -121,81 +125,21 @@ def workspace(tmp_path_factory) -> Workspace:
     return found
 
 
-def write_weights(
-    path: Path, structures: list[str], channels: list[str], plugin: Path | None = None
-) -> None:
-    """An untrained network that claims to have learned from case b of dataset NAME in fold 0; maybe of a plug-in."""
-    model = UnetModel(network="unet", channels=(4, 8), patch_size=(16, 16, 8), device="cpu")
-    if plugin:
-        own = {"network": "plugin", "network_plugin": str(plugin), "patch_size": (16, 16, 8)}
-        model = PluginModel(**own, device="cpu")
-    plan = Plan(
-        spacing_mm=(6.0, 6.0, 5.0),
-        crop="none",
-        margin_mm=0,
-        normalise="zscore",
-        anisotropy_threshold=3,
-        median_shape=(24, 22, 16),
-    )
-    network = build(model, len(channels), 1 + len(structures), model.patch_size, plan.spacing_mm)
-    provenance = {"fold": 0, "training": ["NAME/b"], "validation": []}
-    names, patch = (tuple(structures), tuple(channels)), model.patch_size
-    save_weights(path, Trained(network, model, *names, plan.to_dict(), patch, provenance))
-
-
-def write_predictions(folder: Path) -> None:
-    """Write a finished nnU-Net tree of one configuration and two folds, its raw data, and two programs' folders."""
-    cases = [f"c{number}" for number in range(6)]
-    folds = [{"train": cases[3:], "val": cases[:3]}, {"train": cases[:3], "val": cases[3:]}]
-    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "heart": 1, "lung": 2}}
-    described |= {"numTraining": 6, "file_ending": ".nii.gz"}
-    name = "Dataset004_Hippocampus"
-    raw = folder / "nnUNet_raw" / name
-    model = folder / "nnUNet_results" / name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    preprocessed = folder / "nnUNet_preprocessed" / name
-    for place in (raw, model, preprocessed):
-        place.mkdir(parents=True)
-    for place in (raw, model):
-        (place / "dataset.json").write_text(json.dumps(described))
-    (preprocessed / "splits_final.json").write_text(json.dumps(folds))
-    for number, case in enumerate(cases):
-        image, label = chest(number)
-        fold = model / f"fold_{number // 3}" / "validation"
-        for place in (raw / "imagesTr", raw / "labelsTr", fold, *(folder / one for one in FOLDERS)):
-            place.mkdir(parents=True, exist_ok=True)
-        write_nifti(raw / "imagesTr" / f"{case}_0000.nii.gz", image, AFFINE)
-        for shift, place in enumerate((raw / "labelsTr", fold, *(folder / one for one in FOLDERS))):
-            moved = np.roll(label, shift if shift < 3 else 0, axis=0)
-            write_label(place / f"{case}.nii.gz", moved, AFFINE)
-
-
 def prepare(folder: Path, command: str) -> None:
     """Write the files that a command names and no command before it made."""
     if command.startswith("segstudy new trained.yaml"):
-        for path in (*folder.glob("trained.*"), *(folder / one for one in FOLDERS)):
+        for path in (*folder.glob("trained.*"), *(folder / one for one in (*FOLDERS, "images"))):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         shutil.rmtree(folder / "nnUNet_raw", ignore_errors=True)
         shutil.rmtree(folder / "nnUNet_results", ignore_errors=True)
         shutil.rmtree(folder / "nnUNet_preprocessed", ignore_errors=True)
         write_predictions(folder)
     if "--from nnUNet_raw/Dataset101_Liver" in command:
-        raw = folder / "nnUNet_raw/Dataset101_Liver"
-        for number in range(2):
-            image, label = chest(number)
-            for kind, name, write, array in (
-                ("imagesTr", f"liver_{number}_0000", write_nifti, image),
-                ("labelsTr", f"liver_{number}", write_label, label),
-            ):
-                (raw / kind).mkdir(parents=True, exist_ok=True)
-                write(raw / kind / f"{name}.nii.gz", array, AFFINE)
-        labels = {"background": 0, "heart": 1, "aorta": 2}
-        told = {
-            "channel_names": {"0": "CT"},
-            "labels": labels,
-            "numTraining": 2,
-            "file_ending": ".nii.gz",
-        }
-        (raw / "dataset.json").write_text(json.dumps(told))
+        write_raw(folder / "nnUNet_raw/Dataset101_Liver")
+    if "reproduce demo.zip" in command or "unzip demo.zip" in command:
+        shutil.copy(folder / "results/demo/demo.zip", folder)
+    if "--metrics study.yaml" in command:
+        (folder / "study.yaml").write_text((folder / "my/study.yaml").read_text())
     if command.startswith("segstudy power --from"):
         rows = [
             f"scans,{model},s{number},s{number},heart,dice,{0.8 + 0.01 * number * place}"
@@ -259,10 +203,20 @@ def prepare(folder: Path, command: str) -> None:
         for name in ("fold_0", "other"):
             (folder / name).mkdir(exist_ok=True)
             shutil.copy(folder / "predictions/summary.json", folder / name)
+    own = (folder / "predictions/.predicted.jsonl").exists()
+    if "infer" in command and "--output predictions" in command and not own:
+        shutil.rmtree(folder / "predictions", ignore_errors=True)  # of other commands
+    if "seed-0/weights.pt seed-1" in command:
+        for seed in (0, 1):
+            weights = folder / f"seed-{seed}/weights.pt"
+            weights.parent.mkdir(exist_ok=True)
+            write_weights(weights, ["heart"], ["ct"], seed=seed)
+        write_calibration(folder / "results/study/statistics/quality/unet.json")
     if command.startswith("segstudy infer --weights weights.pt"):
         of_study = "--cases" in command
         channels = ["t1", "t2"] if "t1.nii.gz" in command else ["ct"]
-        plugin = folder / "my_net.py" if "--plugin" in command else None
+        named = re.search(r"--plugin (\S+)", command)
+        plugin = folder / named[1] if named else None
         if plugin:
             shutil.copy(PLUGINS / "residual_net.py", plugin)
         write_weights(folder / "weights.pt", ["heart"], channels, plugin)
@@ -309,6 +263,7 @@ def test_a_command_runs_as_printed(workspace, command):
         pytest.skip(reason)
     prepare(workspace.folder, command)
     path = os.pathsep.join([str(workspace.folder / ".venv/bin"), os.environ["PATH"]])
+    answers = next((said for what, said in ANSWERS.items() if what in command), [])
     run = subprocess.run(
         ["bash", "-c", command],
         cwd=workspace.folder,
@@ -319,6 +274,7 @@ def test_a_command_runs_as_printed(workspace, command):
             "OMP_NUM_THREADS": "1",
             "CORES": "2",
         },
+        input="\n".join(answers),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -6,6 +6,7 @@ entries of which the last one holds. Delivered data stay as they are.
 
 import getpass
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -156,12 +157,12 @@ def find(folder: Path | str | None, dataset: str) -> dict[str, Correction]:
         elif correction.is_corrected and not own:
             wrong.append(
                 f"{record}: the corrected label {correction.last.get('file', '')} is gone; put it back, or take "
-                f"the correction back: segstudy review undo {case} --study STUDY"
+                f"the correction back: segstudy review undo {shlex.quote(case)} --study STUDY"
             )
         elif correction.is_corrected and file_checksum(own[0]) != correction.last["new_file"]:
             wrong.append(
                 f"{own[0]}: it was changed after it was accepted (its checksum is another than its record has); "
-                f"accept it again: segstudy review accept {case} --study STUDY --why TEXT"
+                f"accept it again: segstudy review accept {shlex.quote(case)} --study STUDY --why TEXT"
             )
         elif own and not correction.is_corrected:
             wrong.append(
@@ -176,7 +177,7 @@ def find(folder: Path | str | None, dataset: str) -> dict[str, Correction]:
 
 def _not_accepted(label: Path, case: str, why: str) -> str:
     return (
-        f"{label}: {why}; accept the correction (segstudy review accept {case} --study STUDY --why TEXT), or move the "
+        f"{label}: {why}; accept the correction (segstudy review accept {shlex.quote(case)} --study STUDY --why TEXT), or move the "
         "file away"
     )
 
@@ -233,7 +234,7 @@ def applied(cases: Sequence[Case], corrections: Mapping[str, Correction]) -> lis
         if name not in names:
             raise InputError(
                 f"{one.label}: dataset {one.dataset} has no case {name}; it is called by the first part of the file's "
-                f"name. Take the correction back: segstudy review undo {one.dataset}/{name} --study STUDY"
+                f"name. Take the correction back: segstudy review undo {shlex.quote(f'{one.dataset}/{name}')} --study STUDY"
             )
     return [
         replace(
@@ -263,9 +264,9 @@ def refuse_other(case: Case, old_voxels: str, where: Path | str) -> None:
     if case.corrected_from and old_voxels != case.corrected_from:
         raise InputError(
             f"{case.label}: it corrects another label than case {case.case} has now ({where}: voxels {old_voxels[:12]}, "
-            f"in the record {case.corrected_from[:12]}). Take it back (segstudy review undo {case.case} --study STUDY) and look at "
+            f"in the record {case.corrected_from[:12]}). Take it back (segstudy review undo {shlex.quote(case.case)} --study STUDY) and look at "
             "the new label; where the correction holds for it too, run the study to download, and accept it from "
-            f"{ASIDE}/ (segstudy review accept {case.case} FILE --study STUDY --why TEXT)"
+            f"{ASIDE}/ (segstudy review accept {shlex.quote(case.case)} FILE --study STUDY --why TEXT)"
         )
 
 

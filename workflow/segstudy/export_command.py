@@ -1,6 +1,7 @@
 """`segstudy export nnunet`: a study's dataset, folds and repaired labels as nnU-Net's raw data, for any trainer of others."""
 
 import re
+import shlex
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def export(study, paths, target: Path, called: str) -> str:
     missing = [path for path in made if not Path(path).exists()]
     if missing:
         raise InputError(
-            f"{missing[0]}: not made yet; first: segstudy run {called} {' '.join(dict.fromkeys(_targets(study, paths)))}"
+            f"{missing[0]}: not made yet; first: segstudy run {shlex.quote(called)} {shlex.join(dict.fromkeys(_targets(study, paths)))}"
         )
     splits = read_splits(paths.splits)
     cases = {case.name: case for name in datasets for case in _cases(study, paths, name)}

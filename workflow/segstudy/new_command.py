@@ -193,7 +193,7 @@ def new_profile(name: str, folder: Path) -> str:
     file = folder / name / "config.yaml"
     _refuse(file)
     write_text(file, (shipped.PROFILES / name / "config.yaml").read_text(encoding="utf-8"))
-    return f"{file}: edit the lines marked EDIT\nthen, from this folder: segstudy run STUDY --profile {name} -n"
+    return f"{file}: edit the lines marked EDIT\nthen, from this folder: segstudy run STUDY --profile {shlex.quote(name)} -n"
 
 
 def new_splits(chosen: str, config: Sequence[str] = ()) -> str:

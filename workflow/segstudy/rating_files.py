@@ -7,6 +7,8 @@ is kept apart from it, so that nothing a reader is given names a model.
 import csv
 import hashlib
 import io
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -133,9 +135,9 @@ def read_ratings(paths: Iterable[Path | str]) -> list[Rating]:
     ------
     InputError
         With file and line of each mistake: a file that is no such table, an unknown grade, an empty field, a
-        prediction that a rater has rated twice.
+        prediction that a rater has rated twice, raters whose names differ in capitals or punctuation alone.
     """
-    found, wrong, before = [], [], {}
+    found, wrong, before, raters = [], [], {}, {}
     for path in map(Path, paths):
         rows = _rows(path, COLUMNS)
         if not rows:
@@ -150,6 +152,12 @@ def read_ratings(paths: Iterable[Path | str]) -> list[Rating]:
                 wrong.append(f"{one.where}: {empty[0]} is empty")
             elif one.grade not in GRADES:
                 wrong.append(f"{one.where}: grade {one.grade!r}; expected {', '.join(GRADES)}")
+            alike = raters.setdefault(plain_name(one.rater), one)
+            if one.rater and one.rater != alike.rater:
+                wrong.append(
+                    f"{one.where}: rater {one.rater!r} is written as {alike.rater!r} in {alike.where}, but for capitals or punctuation; "
+                    "write one reader's name in one way, and two readers' so that they differ"
+                )
             same = (one.rater, one.dataset, one.case, one.code)
             if same in before:
                 wrong.append(
@@ -159,6 +167,11 @@ def read_ratings(paths: Iterable[Path | str]) -> list[Rating]:
     if wrong:
         raise InputError("\n".join(wrong))
     return found
+
+
+def plain_name(rater: str) -> str:
+    """Return the letters and digits of a rater's name in lower case, as the page names the file that it saves, e.g. `a-reader`."""
+    return "-".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFC", rater).lower()))
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

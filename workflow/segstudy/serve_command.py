@@ -131,6 +131,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=Limits.keep_seconds / 3600,
         help=f"after which a finished prediction is removed (default: {Limits.keep_seconds / 3600:g})",
     )
+    limits.add_argument(
+        "--stall-seconds",
+        type=_above_0,
+        default=Limits.stall_seconds,
+        help="after which a client is cut off that sends no byte of what it began, or reads none of an answer "
+        f"(default: {Limits.stall_seconds:g})",
+    )
 
 
 def _whole(text: str) -> int:
@@ -172,6 +179,7 @@ def run(options: Namespace) -> None:
         seconds=options.minutes * 60,
         memory_bytes=int(memory),
         keep_seconds=options.keep_hours * 3600,
+        stall_seconds=options.stall_seconds,
     )
     # Ended by SIGTERM, as by Ctrl-C: what is predicted waits for the next start, and a temporary folder is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -182,23 +190,12 @@ def run(options: Namespace) -> None:
         _folder(options.folder) as folder,
         running(Path(folder), start_worker, limits, who) as service,
     ):
+        # By name, since they need the extra.
         app = importlib.import_module("segstudy.serve.app").make_app(service)
-        uvicorn = importlib.import_module("uvicorn")
-        config = uvicorn.Config(
-            app,
-            host=options.host,
-            port=options.port,
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            lifespan="off",
-            timeout_keep_alive=20,
-            timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=1 << 16,
-        )
+        connections = importlib.import_module("segstudy.serve.connections")
         with _listening(options) as socket:
             _tell(options.host, socket.getsockname()[1], who.token, is_new)
-            uvicorn.Server(config).run(sockets=[socket])
+            connections.server(app, limits.stall_seconds).run(sockets=[socket])
 
 
 def _models(options: Namespace) -> dict[str, dict[str, Any]]:

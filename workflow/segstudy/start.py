@@ -150,6 +150,30 @@ def check_initial_weights(study: Study, paths: ResultPaths) -> None:
                 )
 
 
+def check_layer_names(study: Study) -> None:
+    """Refuse names of layers, to be frozen or to learn at rates of their own, that a model's network has none of.
+
+    Networks of plug-ins and nnU-Net's depend on the data; of them the training tells. Raises InputError with the model and the
+    names there are.
+    """
+    asked = {}
+    for name, model in study.models.items():
+        factors = getattr(getattr(model, "optimizer", None), "lr_factors", {})
+        keys = {"freeze": getattr(model, "freeze", ()), "optimizer.lr_factors": tuple(factors)}
+        if any(keys.values()) and getattr(model, "network", "plugin") not in ("plugin", "nnunet"):
+            asked[name] = keys
+    if not asked or importlib.util.find_spec("torch") is None:
+        return
+    from segstudy.networks.layer_names import layer_names
+    from segstudy.train.fine_tuning import check_name
+
+    for name, keys in asked.items():
+        layers = layer_names(study.models[name])
+        for key, names in keys.items():
+            for layer in names:
+                check_name(layer, layers, f"models.{name}.{key}")
+
+
 def _tested_checksums(study: Study, paths: ResultPaths) -> dict[str, str]:
     """Return the checksum of the image of each tested case, as far as audit and splits have run."""
     from segstudy.cases import read_cases, read_splits
@@ -241,6 +265,7 @@ def check(config: Mapping[str, Any]) -> Study:
     if options.is_on(config["partial"], "partial"):
         finished_part(study, paths, models)
     check_initial_weights(study, paths)
+    check_layer_names(study)
     for told in missing_extras(study, models, paths):
         log.warning("%s: %s", file, told)
     if not options.is_on(config["adopt"], "adopt"):

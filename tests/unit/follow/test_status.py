@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -200,6 +201,40 @@ def test_a_target_that_fell_away_after_the_audit_is_done(look):
     assert stopped.state != ENDED
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_a_job_that_was_done_when_its_run_was_stopped_did_not_fail(look, tmp_path, left):
+    """Unless its files are gone, as of a job that Snakemake takes for failed; then its log does not stand for a reason."""
+    (tmp_path / "train").mkdir()
+    if left:
+        (tmp_path / "train/weights.pt").touch()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/2.log").write_text("10:00:00 segstudy train\n10:09:00 done after 37 s\n")
+    stopped = [{"event": "fail", "time": NOW - 9, "id": 2}, {"event": "ended", "time": NOW}]
+    found = look(start(1), end(1), start(2, output=["train/weights.pt"]), *stopped)
+    said = text(found, NOW)
+    if left:
+        assert (found.done, found.failed, found.late) == (2, (), 1)
+        assert "failed" not in said and "done, which the run took no note of: 1" in said
+    else:
+        assert (found.done, found.late, len(found.failed)) == (1, 0, 1)
+        assert "it was done by its log, but what ran it was stopped before it took note" in said
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_process_that_is_done_ends_well_whatever_stops_the_run(code):
+    """As at the end of Python, when a large library is taken down; one that has failed ends as it is told."""
+    words = ["study", "--schema"] if code == 0 else ["study", "none.yaml"]
+    told = (
+        "import atexit, os, runpy, signal, sys\n"
+        "for one in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):\n"
+        "    atexit.register(os.kill, os.getpid(), one)\n"
+        f"sys.argv = ['segstudy', *{words}]\n"
+        "runpy.run_module('segstudy', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True)
+    assert done.returncode == (-signal.SIGTERM if code else 0)
+
+
 @pytest.mark.parametrize(
     "log_ends", ["10:09:00 done after 37 s; python 3.11\n", "10:09:00 epoch 4\n"]
 )
@@ -217,7 +252,7 @@ def test_a_training_that_ended_after_its_run_was_killed_is_done(look, tmp_path, 
     assert found.state == DEAD
     if "done" in log_ends:
         assert (found.done, found.running, found.late) == (2, (), 1)
-        assert "done after the run was over: 1" in said
+        assert "done, which the run took no note of: 1" in said
     else:
         assert (found.done, found.late) == (1, 0)
         # Its checkpoint is gone, but its history tells.

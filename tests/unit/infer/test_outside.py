@@ -1,6 +1,7 @@
 """Images outside any study, by several weights: what is finished, what fails, what is told, and bundles from an empty folder."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_two_processes_in_one_folder_have_one_summary(tmp_path):
     label = outputs.Image(np.ones((2, 2, 2), np.uint8), np.eye(4))
     for record, case in ((first, "a"), (second, "b\u2028\u0085\rc")):
         file = {"x.nii.gz": tmp_path / "x.nii.gz"}
-        record.add(outputs.entry_of(case, ("key", "weights"), label, {"shell": 1}, file))
+        record.add(outputs.entry_of(case, ("key", "weights", "members"), label, {"shell": 1}, file))
     second.write_summary()
     first.write_summary()
     rows = pd.read_csv(tmp_path / outputs.SUMMARY, lineterminator="\n")
@@ -229,6 +230,25 @@ def test_files_of_others_are_told_from_those_of_an_earlier_run(tmp_path):
     assert again.left_over() == ["a.nii.gz"]
     (tmp_path / "a.nii.gz").unlink()
     assert again.left_over() == []
+
+
+def test_what_other_weights_made_of_an_image_goes_with_its_label(here, caplog):
+    """Maps, probabilities and labels of another format; what somebody has changed stays, and is told, as of the same weights."""
+    caplog.set_level(logging.INFO, "segstudy")
+    two, one = ALL, ["--weights", "fold-1/weights.pt", "--output", "out"]
+    assert main(["infer", *two, "--uncertainty", "--probabilities", "scans"]) == 0
+    assert main(["infer", *two, "--format", "seg.nrrd", "scans/b.nii.gz"]) == 0
+    assert "left of earlier predictions" in caplog.text and "removed" not in caplog.text
+    Path("out/mutual_information/a.nii.gz").write_bytes(b"edited")
+    caplog.clear()
+    assert main(["infer", *one, "scans"]) == 0
+    made = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
+    assert made - {outputs.RECORD} == {
+        *("a.nii.gz", "b.nii.gz", "summary.csv", "mutual_information/a.nii.gz")
+    }
+    assert not Path("out/entropy").exists()
+    assert "out: 6 files that other weights had made of these images are removed" in caplog.text
+    assert "not of the present ones: mutual_information/a.nii.gz (1 in all)" in caplog.text
 
 
 def test_an_image_is_not_overwritten_by_its_own_map(here, capsys):

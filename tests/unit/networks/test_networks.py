@@ -12,6 +12,8 @@ from segstudy.errors import InputError
 from segstudy.images.overlap import dice
 from segstudy.networks import build, modules, strides
 from segstudy.networks.attention import Cbam, SqueezeExcitation
+from segstudy.networks.initial_weights import layers_of
+from segstudy.networks.layer_names import layer_names
 from segstudy.study import AnyModel
 
 MAX_POOL = {"downsampling": "max_pool", "activation": "relu", "deep_supervision": False}
@@ -324,3 +326,14 @@ def test_torch_compile_sees_one_graph(kind):
     pairs = zip(found, expected, strict=True) if isinstance(found, list) else [(found, expected)]
     for one, right in pairs:
         torch.testing.assert_close(one, right, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["unet_3d_deep", "cbam_3d", "head_deep", "head_enet", "attention_unet_2d", "unetr_2d", "swin_unetr_2d"])  # fmt: skip
+def test_names_of_layers_are_known_before_the_data_are(name):
+    """Of networks whose patch the data decide, and voxels of another shape."""
+    settings, patch = SMALL[name]
+    state = torch.get_rng_state()
+    names = layer_names(TypeAdapter(AnyModel).validate_python(settings))
+    assert torch.equal(torch.get_rng_state(), state)
+    spacing = (0.5, 1.0, 3.0)[: len(patch)]
+    assert names == list(layers_of(network(settings, patch, 2, 5, spacing)))

@@ -1,13 +1,17 @@
 """The RO-Crate by itself: what it makes of files, of settings and of the record of jobs."""
 
+import hashlib
 import json
+from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
 
 from segstudy import shipped
 from segstudy.publish.crate import Run, copy_workflow, crate, recorded_times
+from segstudy.publish.package_tables import input_tables
 from segstudy.publish.results import Results
+from segstudy.study import BidsSource, TableSource
 
 RUN = Run(
     title="A study",
@@ -74,6 +78,44 @@ def test_of_a_dataset_that_is_summed_up_no_file_is_told(top):
     assert not [name for name in found if name.startswith("nih:")]
     chest = found["#data/chest"]
     assert (chest["sha256"], chest["contentSize"], chest["description"]) == (B, "10", "all 3 files")
+
+
+def test_tables_that_the_study_was_given_are_inputs_by_checksum(plain, top, tmp_path, caplog):
+    """Of cases, of participants, and of BIDS's sessions; one that is gone is told of."""
+    bids = tmp_path / "bids"
+    (bids / "sub-01").mkdir(parents=True)
+    given = {"cases.tsv": "case\timage\n", "ages.csv": "subject,age\na,70\n", "gone.csv": ""}
+    given |= {"bids/participants.tsv": "participant_id\n", "bids/sub-01/sub-01_sessions.tsv": "session_id\n"}  # fmt: skip
+    for name, text in given.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "gone.csv").unlink()
+    [first] = plain.study.datasets.values()
+    table = TableSource(layout="table", path=str(tmp_path / "cases.tsv"))
+    sets = {"chest": (table, "ages.csv"), "head": (BidsSource(layout="bids", path=str(bids)), "gone.csv")}  # fmt: skip
+    datasets = {
+        name: first.model_copy(update={"source": source, "participants": str(tmp_path / file)})
+        for name, (source, file) in sets.items()
+    }
+    results = Results(plain.study.model_copy(update={"datasets": datasets}), plain.root)
+    run = replace(RUN, data={**RUN.data, "head": {}}, tables=input_tables(results))
+    found = entities(top, run)
+    assert "head: table of participants: cannot be read any more" in caplog.text
+
+    def parts(dataset):
+        return [found[one["@id"]] for one in found[f"#data/{dataset}"]["hasPart"]]
+
+    digests = {one["sha256"]: one for one in (*parts("chest"), *parts("head"))}
+    for name, text in given.items():
+        if name != "gone.csv":
+            entity = digests[hashlib.sha256(text.encode()).hexdigest()]
+            assert entity["@type"] == "File" and entity["contentSize"] == str(len(text))
+    names = [one["name"] for one in (*parts("chest"), *parts("head"))]
+    assert names[-4:] == [
+        *("chest: table of cases", "chest: table of participants"),
+        *("head: table of participants", "head: table of sessions"),
+    ]
+    root = {one["@id"] for one in found["./"]["hasPart"]}
+    assert {f"nih:sha-256;{digest}" for digest in digests} <= root
 
 
 def test_settings_and_seeds_are_values_with_their_kinds(top):

@@ -34,7 +34,7 @@ from segstudy.folds import read_folds
 from segstudy.publish.anonymous import numbered, renamed
 from segstudy.publish.catalogue import PICTURES, figures
 from segstudy.publish.drawing import draw_all
-from segstudy.publish.package import write_package
+from segstudy.publish.package import _PATH, write_package
 from segstudy.publish.package_tables import TABLES, write_tables
 from segstudy.publish.redaction import WITHHELD
 from segstudy.publish.results import Results
@@ -565,6 +565,20 @@ def test_the_authors_own_words_are_refused_where_they_tell(
     with pytest.raises(InputError, match=f"^{key} of the study file: .*({told})"):
         write_package(Results(study, private.root), drawn, tmp_path / "x.zip", anonymous=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "is_path"),
+    [
+        ("Adults </script><b>of</b> 18 and/or more </p> or/and less", False),
+        ("a </x-bad > b/c", False),
+        ("Listed in </home/jane/list.csv>", True),
+        ("Listed in <b>/home/jane/list.csv</b>", True),
+        ("Listed in </home /jane/list.csv>", True),
+    ],
+)
+def test_the_end_of_an_element_is_no_path(text, is_path):
+    assert bool(_PATH.search(text)) is is_path
 
 
 def test_the_same_results_give_the_same_zip(private, drawn, usual, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import fields
 from html.parser import HTMLParser
 
 import builder
+import jinja2
 import numpy as np
 import pandas
 import pytest
@@ -19,7 +20,8 @@ from segstudy.publish import methods, provenance, style, tables
 from segstudy.publish.catalogue import figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw import comparison, heatmap
-from segstudy.publish.drawing import draw_all
+from segstudy.publish.drawing import draw_all, restructured
+from segstudy.publish.explorer import json_in_page
 from segstudy.publish.report import (
     FILES,
     _facts,
@@ -30,10 +32,12 @@ from segstudy.publish.report import (
     render,
     write_report,
 )
+from segstudy.publish.reporting import write_reporting
 from segstudy.publish.results import Results
 from segstudy.statistics.analysis import analyse
 from segstudy.statistics.values import read_values
-from segstudy.study import ExternalModel
+from segstudy.study import ExternalModel, Reporting
+from segstudy.study.style import Shown
 
 
 @pytest.fixture(scope="module")
@@ -391,11 +395,76 @@ def test_what_is_not_compared_is_no_independent_sample(plain):
     assert len(tables.test_table(results)["rows"]) == len(tests)
 
 
-def test_text_of_the_study_file_cannot_break_the_page(plain, figures_folder):
-    study = plain.study.model_copy(update={"title": "<script>alert(1)</script> & more"})
-    text = render(Results(study, plain.root), figures_folder, figures_folder / "report.html")
-    assert "<script>alert(1)" not in text
-    assert "&lt;script&gt;alert(1)" in text
+HOSTILE = """</script><x-bad a='1' onload="alert(1)">&amp; "two" <!-- [[no_such_work]] {% endraw %}{{ 7*7 }}"""
+
+
+class _Told(_Page):
+    """What a page shows as text, as browsers read it, and what stands in its scripts."""
+
+    def __init__(self, text: str):
+        self.text, self.scripts, self.comments = [], [], []
+        super().__init__(text)
+
+    def handle_data(self, data):
+        inside = self.tags[-1][0] if self.tags else ""
+        (self.scripts if inside == "script" and self.cdata_elem else self.text).append(data)
+
+    def handle_comment(self, data):
+        self.comments.append(data)
+
+
+def test_texts_of_users_are_text_wherever_they_are_shown(plain, figures_folder, page, tmp_path):
+    """In title, names, reporting and captions, in report, methods, checklists and cards; no element and no comment comes of them."""
+    names = {name: f"{name} {HOSTILE[:60]}" for name in ("heart", "enet")}
+    shown = {
+        "structures": Shown(names={"heart": names["heart"]}),
+        "models": Shown(names={"enet": names["enet"]}),
+    }
+    told = HOSTILE + "\u2028next"
+    publish = plain.study.publish
+    study = plain.study.model_copy(
+        update={
+            "title": told,
+            "description": told,
+            "reporting": Reporting(eligibility=HOSTILE, intended_use=HOSTILE, contact=HOSTILE),
+            "publish": publish.model_copy(update={"style": publish.style.model_copy(update=shown)}),
+        }
+    )
+    results = Results(study, plain.root)
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for path in figures_folder.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "captions.json").unlink()
+    captions = json.loads((figures_folder / "captions.json").read_text())
+    captions = {name: one | {"caption": HOSTILE, "alt": HOSTILE} for name, one in captions.items()}
+    (folder / "captions.json").write_text(json.dumps(captions))
+    rendered, usual = _Told(render(results, folder, tmp_path / "report.html")), _Told(page)
+    write_reporting(results, tmp_path / "reporting")
+    files = {
+        path: _Told(path.read_text()) for path in sorted((tmp_path / "reporting").rglob("*.html"))
+    }
+    assert len(files) > 3
+    for parsed in (rendered, *files.values()):
+        assert not parsed.all("x-bad") and parsed.comments == []
+        assert not [one for _, attributes in parsed.tags for one in attributes if one == "onload"]
+    assert [tag for tag, _ in rendered.tags].count("script") == len(usual.all("script"))
+    text = "".join(rendered.text)
+    assert text.count(HOSTILE) >= 3 + len(captions) and all(name in text for name in names.values())
+    [data] = [json.loads(one) for one in rendered.scripts if one.startswith("{")]
+    assert data["structures"]["heart"] == names["heart"]
+    assert data["modelNames"]["enet"] == names["enet"]
+    [claim] = [parsed for path, parsed in files.items() if path.name == "claim.html"]
+    assert HOSTILE in "".join(claim.text)
+    # Snakemake takes captions for templates of Jinja.
+    assert jinja2.Template(restructured(HOSTILE)).render().replace("\\", "") == HOSTILE
+
+
+def test_json_in_a_script_neither_ends_it_nor_a_line_of_it():
+    told = {HOSTILE: ["\u2028", "\u2029", "<!--", "]]>"]}
+    text = json_in_page(told)
+    assert json.loads(text) == told
+    assert not {"<", "\u2028", "\u2029"} & set(text)
 
 
 def test_the_commands_with_one_model(scenario, tmp_path, capsys):

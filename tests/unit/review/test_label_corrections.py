@@ -144,6 +144,22 @@ def test_what_does_not_fit_is_refused(cohort, capsys, change, told):
     assert not cohort.corrections.exists()
 
 
+def test_an_emptied_label_is_accepted_where_that_is_meant_alone(cohort, capsys):
+    """What an editor writes whose segmentation was empty; the image may also show none of the structures."""
+    file = str(cohort.drawn(change=np.zeros_like))
+    assert cohort.review("accept", "p1", file, "--why", "x") == 1
+    told = capsys.readouterr().err
+    assert "no voxel of any structure is left" in told and "--empty" in told
+    assert not cohort.corrections.exists()
+    assert cohort.review("accept", "p1", "--unchanged", "--empty", "--why", "x") == 1
+    assert cohort.review("accept", "p1", file, "--empty", "--why", "a scan of the legs") == 0
+    assert "no voxel is left of aorta, heart" in capsys.readouterr().out
+    assert cohort.record()[0]["changed"]["heart"]["new"] == 0
+    no_aorta = cohort.drawn(change=lambda label: np.where(label == AORTA, 0, label))
+    assert cohort.review("accept", "p1", str(no_aorta), "--why", "x") == 0
+    assert "no voxel is left of aorta\n" in capsys.readouterr().out
+
+
 def test_the_delivered_file_itself_is_no_correction(cohort, capsys):
     file = cohort.cases["p1"].label
     assert cohort.review("accept", "p1", str(file), "--why", "x") == 1

@@ -107,6 +107,19 @@ def test_a_prediction_is_rated_once_by_a_rater_over_all_files(tmp_path):
     assert len(files.read_ratings(paths)) == 2
 
 
+@pytest.mark.parametrize("other", ["Anna", " anna.", "ANNA", "-anna"])
+def test_raters_whose_names_would_be_one_file_are_told(tmp_path, other):
+    """Such are one reader or two, which nobody can tell: their numbers and their kappa would be wrong."""
+    saved(tmp_path / "a.csv", [("p1", "unet", "good")])
+    saved(tmp_path / "b.csv", [("p2", "unet", "good")], rater=other)
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    with pytest.raises(InputError, match=f"b.csv, line 2: rater '{other.strip()}' is written as 'anna' in .*a.csv, line 2"):  # fmt: skip
+        files.read_ratings(paths)
+    for name in ("anna b", "Änna", "anna2"):
+        saved(paths[1], [("p2", "unet", "good")], rater=name)
+        assert len(files.read_ratings(paths)) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -136,6 +149,21 @@ def test_kappa_is_that_of_its_definition_and_of_a_peer():
     assert np.allclose(ratings.kappas(tables), expected)
     assert np.isnan(ratings.kappa(np.diag([5, 0, 0])))
     assert ratings.kappa(np.diag([5, 2, 1])) == 1
+
+
+def test_kappa_is_that_of_a_published_example():
+    """Data and value of R's irr 0.84: `kappa2(anxiety[, 2:3], "squared")`, 20 subjects; grades are ranks of the levels in use."""
+    second = [3, 6, 4, 6, 2, 4, 2, 4, 3, 3, 2, 3, 3, 3, 2, 2, 1, 3, 3, 4]
+    third = [2, 1, 4, 4, 3, 2, 1, 6, 1, 1, 1, 2, 3, 3, 1, 1, 3, 3, 2, 2]
+    levels = sorted({*second, *third})
+    a, b = (np.array([levels.index(one) for one in rater]) for rater in (second, third))
+    table = np.zeros((5, 5), int)
+    np.add.at(table, (a, b), 1)
+    assert ratings.kappa(table) == pytest.approx(0.2520325, abs=5e-8)
+    assert ratings.kappas(table[None])[0] == pytest.approx(0.2520325, abs=5e-8)
+    # With these weights it is the concordance correlation of the grades (Lin, Biometrics 45 (1989) 255).
+    concordance = 2 * np.cov(a, b, bias=True)[0, 1] / (a.var() + b.var() + (a.mean() - b.mean()) ** 2)  # fmt: skip
+    assert ratings.kappa(table) == pytest.approx(concordance)
 
 
 def test_counts_agreement_and_dice_of_planted_grades(tmp_path):

@@ -1,6 +1,10 @@
 """`segstudy review queue | open` on the finished predictions of a study: who votes, what is written, what stays hidden."""
 
 import csv
+import html
+import re
+import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -185,6 +189,41 @@ def test_a_case_opens_blinded_with_a_copy_of_its_label(study, tmp_path, capsys):
         *("hidden", "shown", "hidden")
     ]
     assert (tmp_path / f"{FAULTY}_label.nii.gz").read_bytes() == delivered
+
+
+def test_commands_that_are_shown_can_be_pasted(study, tmp_path, capsys):
+    """Of a study in a folder whose name has a blank and a quote."""
+    folder = tmp_path / 'it\'s "mine"'
+    folder.mkdir()
+    content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    content["datasets"]["chest"]["source"]["path"] = "../cases.tsv"
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def pasted(text):
+        (found,) = {tuple(shlex.split(one)) for one in re.findall("segstudy review .*", text)}
+        return found
+
+    queue, open_ = ([step, "--study", str(file)] for step in ("queue", "open"))
+    assert cli.main(["review", *queue]) == 0
+    page = (study / "review/queue.html").read_text()
+    shown = [
+        shlex.split(html.unescape(one)) for one in re.findall("<code>(segstudy .*?)</code>", page)
+    ]
+    assert shown and all(one[-2:] == ["--study", str(file)] for one in shown)
+    capsys.readouterr()
+    assert cli.main(["review", *open_, FAULTY]) == 0
+    copy = (study / f"review/editing/chest/{FAULTY}/{FAULTY}.seg.nrrd").resolve()
+    expected = ("segstudy", "review", "accept", f"chest/{FAULTY}", str(copy), "--study", str(file))
+    assert pasted(capsys.readouterr().out)[: len(expected)] == expected
+    label = tmp_path / f"{FAULTY}_again.nii.gz"
+    shutil.copy(tmp_path / f"{FAULTY}_label.nii.gz", label)
+    words = ["review", "accept", FAULTY, str(label), "--study", str(file), "--why", "x"]
+    assert cli.main(words) == 1
+    assert pasted(capsys.readouterr().err)[-4:] == ("--study", str(file), "--why", "TEXT")
+    write_label(label, np.roll(read_label(label).array, 1, axis=0), AFFINE)
+    assert cli.main(words) == 0
+    assert pasted(capsys.readouterr().out)[-2:] == ("--study", str(file))
 
 
 def test_an_editor_on_the_path_is_started_at_the_place(study, tmp_path, monkeypatch):

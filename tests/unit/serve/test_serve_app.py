@@ -170,9 +170,22 @@ def test_what_cannot_be_asked(serve, request_, status):
 
 
 def test_a_method_that_an_address_does_not_answer(serve):
-    answer = serve().request("OPTIONS", f"/predictions/{'0' * 32}")
+    client = serve()
+    answer = client.request("OPTIONS", f"/predictions/{'0' * 32}")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == answer.json()["expected"] == "DELETE, GET"
+    assert answer.headers["allow"] == answer.json()["expected"] == "DELETE, GET, HEAD"
+    answer = client.request("HEAD", "/predictions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_head_is_answered_as_get_without_a_body(serve):
+    client = serve()
+    told = wait(client, send(client).json()["id"])
+    fixed = ["/", "/models", "/health", "/openapi.json", "/niivue.js", "/nowhere"]
+    for path in (*fixed, f"/predictions/{told['id']}", *told["files"].values()):
+        get, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        assert head.headers == get.headers, path
 
 
 def test_an_upload_is_cut_off_at_its_limit(serve):

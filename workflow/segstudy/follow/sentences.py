@@ -48,6 +48,8 @@ class InSentences(logging.Formatter):
         return self._whole.format(record)
 
 
+DONE = re.compile(r"[\d:]+ done after ")
+"""Begins the last line in the log of a job that has made all that it makes."""
 LEAST_FREE_BYTES = 4096
 """Room on a disk below which no line of a log is written."""
 
@@ -80,6 +82,8 @@ def reason_in(log: Path) -> str:
             _no_room(log)
             or "it says nothing of it: killed from outside (memory, time limit, or by hand)"
         )
+    if DONE.match(said[-1]):
+        return "it was done by its log, but what ran it was stopped before it took note, or missed a file of it; it is made again"
     return f"its last words: {said[-1]}"
 
 

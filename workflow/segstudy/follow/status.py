@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from segstudy.follow.history import history
 from segstudy.follow.record import BEAT_S, name_of, read_events, stage_of
-from segstudy.follow.sentences import reason_in
+from segstudy.follow.sentences import DONE, reason_in
 from segstudy.follow.times import SIZES, Times, about, epochs_of, read_history
 from segstudy.jobs.targets import STAGES
 
@@ -75,7 +74,7 @@ class Status:
     asked
         Stages that the run was asked for, none where it was asked for files; None: for all of the study.
     late
-        Jobs of `done` that ended after their run was over.
+        Jobs of `done` that ended with their run, or after it was over.
     """
 
     study: str
@@ -126,12 +125,14 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
     # A stage's target falls away where the audit, which it ends with, has told of nothing more.
     only_targets = over and set(states.values()) <= {"ended"} and total - done <= asked.total()
     complete = 0 < total <= done or (total > 0 and only_targets)
-    # A run that was killed leaves its jobs at work, and nobody to write down that they ended.
+    # A run that was killed leaves its jobs at work, and nobody to write down that they ended, or takes what ends with it for failed.
     late = (
         []
         if alive
         else [
-            n for n, job in started.items() if states[n] == "running" and _is_made(Path(root), job)
+            n
+            for n, job in started.items()
+            if states[n] in ("running", "failed") and _is_made(Path(root), job)
         ]
     )
     states |= dict.fromkeys(late, "ended")
@@ -211,7 +212,7 @@ def _is_made(folder: Path, job: Mapping) -> bool:
     with suppress(OSError):
         lines = (folder / job["log"][0]).read_text(errors="replace").split("\n")
         said = [line for line in lines if line.strip()]
-        return bool(said) and re.match(r"[\d:]+ done after ", said[-1]) is not None
+        return bool(said) and DONE.match(said[-1]) is not None
     return False
 
 
@@ -312,7 +313,7 @@ def text(found: Status, now: float) -> str:
     if found.state in words:
         lines.append(f"  {words[found.state]}")
     if found.late:
-        lines.append(f"  done after the run was over: {found.late}")
+        lines.append(f"  done, which the run took no note of: {found.late}")
     lines += _some(
         [f"  failed   {job.name}: {job.why}\n           see {job.log}" for job in found.failed]
     )

@@ -1,6 +1,7 @@
 """A preview in words, at most 25 lines, and as JSON."""
 
 import math
+import shlex
 import textwrap
 from collections import Counter
 
@@ -28,7 +29,7 @@ def text(found: Preview) -> str:
             return (
                 f"{found.study}: nothing would run, but results of jobs that did not end are missing: {_by_stage(stages)}\n"
                 "  What was made of them before may be of other settings; make them first:\n"
-                f"  segstudy run STUDY {' '.join(stage for stage in STAGES if stages[stage])}\n"
+                f"  segstudy run STUDY {shlex.join(stage for stage in STAGES if stages[stage])}\n"
             )
         return f"{found.study}: nothing would run: all is made, of these settings, data and code\n"
     least = "at least " if found.at_least else ""

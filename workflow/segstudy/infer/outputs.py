@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class Entry:
         Volume of a voxel, in mL.
     quality
         Rows of `quality.csv`, a structure each, where they were asked for.
+    members
+        Digest of the networks alone; empty where an earlier version did not record it.
     """
 
     case: str
@@ -63,6 +65,7 @@ class Entry:
     labels: Mapping[str, int]
     voxel_ml: float
     quality: Sequence[Mapping[str, Any]] = ()
+    members: str = ""
 
 
 class Record:
@@ -73,7 +76,7 @@ class Record:
         self.folder = folder
         self.entries: dict[str, Entry] = {}
         self._begun: set[str] = set()
-        self._written: dict[str, set[str]] = {}
+        self._written: dict[str, dict[str, Entry]] = {}
         self._has_judged = False
         self._lock = threading.Lock()
         self._cut_off = False
@@ -93,7 +96,7 @@ class Record:
     def _take(self, entry: Entry) -> None:
         self.entries[entry.case] = entry
         self._begun.discard(entry.case)
-        self._written.setdefault(entry.case, set()).update(entry.sha256)
+        self._written.setdefault(entry.case, {}).update(dict.fromkeys(entry.sha256, entry))
         self._has_judged |= bool(entry.quality)
 
     @property
@@ -122,6 +125,31 @@ class Record:
     def begin(self, case: str) -> None:
         """Note that files of an image are about to be written, so that those that a kill leaves are known."""
         self._append(json.dumps({"begun": case}, ensure_ascii=False))
+
+    def remove_others(self, case: str, members: str, kept: Collection[str]) -> list[str]:
+        """Remove the files of an image that other networks made, and that nobody has changed since.
+
+        Else maps and probabilities would lie beside a label that they are not of.
+
+        Parameters
+        ----------
+        case
+            Name of the image, which is to be predicted anew.
+        members
+            Digest of the networks that predict it.
+        kept
+            Names of files in the folder that are left alone, as they will be overwritten.
+        """
+        removed = []
+        for name, entry in self._written.get(case, {}).items():
+            path = self.folder / name
+            is_others = name not in kept and entry.members and entry.members != members
+            if is_others and path.is_file() and _sha256(path) == entry.sha256[name]:
+                path.unlink()
+                removed.append(name)
+                if path.parent != self.folder and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
+        return removed
 
     def refuse_others_tables(self, names: Iterable[str]) -> None:
         """Raise InputError where a table that will be written is there, and no record tells that it is of a prediction."""
@@ -165,7 +193,7 @@ class Record:
         return sorted(
             name
             for case, names in self._written.items()
-            for name in names - self.entries[case].sha256.keys()
+            for name in names.keys() - self.entries[case].sha256.keys()
             if (self.folder / name).is_file()
         )
 
@@ -208,23 +236,26 @@ class Record:
 
 def entry_of(
     case: str,
-    keys: tuple[str, str],
+    keys: tuple[str, str, str],
     label: Image,
     structures: Mapping[str, int],
     files: Mapping[str, Path],
     quality: Sequence[Mapping[str, Any]] = (),
 ) -> Entry:
-    """Return the entry of an image that is finished; keys: `Entry.key` and `Entry.weights`; files: by their names in the folder."""
+    """Return the entry of an image that is finished; keys: its `key`, `weights` and `members`; files: by their names in the folder."""
     counts = np.bincount(label.array.ravel(), minlength=max(structures.values()) + 1)
     voxel_ml = float(abs(np.linalg.det(label.affine[:3, :3]))) / 1000
+    key, weights, members = keys
     return Entry(
         case,
-        *keys,
+        key,
+        weights,
         sha256={name: _sha256(path) for name, path in files.items()},
         voxels={name: int(counts[value]) for name, value in structures.items()},
         labels=dict(structures),
         voxel_ml=voxel_ml,
         quality=tuple(quality),
+        members=members,
     )
 
 

@@ -109,6 +109,8 @@ def predict_images(
         log.info("%d of %d images are predicted already", len(images) - len(left), len(images))
 
     several = hasattr(trained, "samples")
+    members = hashlib.sha256(repr([member_key(one) for one in members_of(trained)]).encode())
+    removed: list[str] = []
 
     def finish(name: str, predicted: Image | Predicted) -> None:
         classes = predicted.classes if files.probabilities or several else predicted
@@ -117,6 +119,9 @@ def predict_images(
         made = {f"{name}{written.suffix}": output / f"{name}{written.suffix}"}
         [file] = made.values()
         record.begin(name)
+        removed.extend(
+            record.remove_others(name, members.hexdigest(), _names(name, trained, files))
+        )
         written.write(file, label, structures, images[name][0], files.colours)
         if files.probabilities:
             made[f"{name}.npz"] = output / f"{name}.npz"
@@ -127,7 +132,7 @@ def predict_images(
         if files.quality:
             own = Image(kept, classes.affine)
             judged = _judged(trained, predicted, choices, own, (images[name], files))
-        keys = (outputs.image_key(key, name, images[name]), key)
+        keys = (outputs.image_key(key, name, images[name]), key, members.hexdigest())
         record.add(outputs.entry_of(name, keys, label, structures, made, judged))
 
     try:
@@ -143,6 +148,13 @@ def predict_images(
         record.write_summary()
         if not any(output.iterdir()):
             output.rmdir()
+    if removed:
+        log.info(
+            "%s: %d files that other weights had made of these images are removed, %s the first",
+            output,
+            len(removed),
+            removed[0],
+        )
     other = record.of_other_weights(key)
     if other:
         log.warning(

@@ -1,5 +1,6 @@
 """The literature that the methods text cites."""
 
+import re
 from dataclasses import dataclass
 
 from segstudy import __version__
@@ -259,3 +260,5 @@ REFERENCES = {
                   "Medical Image Analysis 101:103392", "10.1016/j.media.2024.103392"),
     )
 }  # fmt: skip
+CITED = re.compile(rf"\[\[({'|'.join(REFERENCES)})\]\]")
+"""A citation in a text, by its key; other words in double brackets are somebody's own."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import mimetypes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,8 @@ class Run:
         Dataset -> its entry in the registry; empty where it has none.
     partial
         What is not done.
+    tables
+        Dataset -> what each table of its cases and subjects is, with `n_bytes` and `sha256`.
     """
 
     title: str
@@ -123,6 +125,7 @@ class Run:
     stages: Sequence[Mapping[str, Any]]
     data: Mapping[str, Mapping[str, Any]]
     partial: Sequence[str] = ()
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def copy_workflow(top: Path) -> None:
@@ -163,7 +166,12 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).isoformat()
 
 
-def run_of(results: Results, origin: rerun.Code, times: tuple[str, ...]) -> Run:
+def run_of(
+    results: Results,
+    origin: rerun.Code,
+    times: tuple[str, ...],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Run:
     """Return what is known of the run that made results.
 
     Parameters
@@ -174,6 +182,8 @@ def run_of(results: Results, origin: rerun.Code, times: tuple[str, ...]) -> Run:
         The segstudy that runs.
     times
         Of `recorded_times`.
+    tables
+        Of `package_tables.input_tables`, as far as they may be told of.
     """
     study, known = redaction.redacted(results.study), redaction.registry()
     names = {
@@ -200,6 +210,7 @@ def run_of(results: Results, origin: rerun.Code, times: tuple[str, ...]) -> Run:
         stages=provenance.run_times(results.benchmarks()),
         data={name: known.get(entry, {}) for name, entry in names.items()},
         partial=study.partial,
+        tables=tables,
     )  # fmt: skip
 
 
@@ -342,7 +353,7 @@ def _parts(top: Path, holds: Mapping[str, str]) -> Iterator[Entity]:
 
 
 def _data(table: Path, run: Run) -> Iterator[Entity]:
-    """Yield the datasets, and each file of theirs by its checksum; where that is summed up, the datasets alone."""
+    """Yield the datasets, and each file of theirs by its checksum, tables too; where that is summed up, the datasets alone."""
     rows = []
     if table.is_file():
         with table.open(newline="", encoding="utf-8") as file:
@@ -353,7 +364,7 @@ def _data(table: Path, run: Run) -> Iterator[Entity]:
         collection["subjectOf"] = _reference(CHECKSUMS)
         own = [row for row in rows if row["dataset"] == dataset]
         parts = []
-        for row in own:
+        for row in [*own, *({"case": dataset, **one} for one in run.tables.get(dataset, ()))]:
             if not row.get("case"):  # of all files together
                 collection |= {"description": row["file"], "contentSize": row["n_bytes"]}
                 collection["sha256"] = row["sha256"]
@@ -362,7 +373,7 @@ def _data(table: Path, run: Run) -> Iterator[Entity]:
                 name, words = f"nih:sha-256;{row['sha256']}", f"{row['case']}: {row['file']}"
                 if name not in files:
                     files[name] = {"@id": name, "@type": "File", "name": words}
-                    files[name] |= {"contentSize": row["n_bytes"], "sha256": row["sha256"]}
+                    files[name] |= {"contentSize": str(row["n_bytes"]), "sha256": row["sha256"]}
                 else:
                     files[name]["name"] += f"; {words}"
                 parts.append(name)

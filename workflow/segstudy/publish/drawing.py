@@ -116,7 +116,7 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
 
 def restructured(text: str) -> str:
     """Escape plain text for reStructuredText and for Jinja, through which Snakemake passes it first."""
-    escaped = re.sub(r"(^.|[\\*_`|<:\[\]])", r"\\\1", text)
+    escaped = re.sub(r"(^.|[\\*_`|<:\[\]]|(?<=\{)%)", r"\\\1", text)
     return "{% raw %}" + escaped + "{% endraw %}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 
 from markupsafe import Markup
@@ -82,9 +83,9 @@ def _file_names(dataset: str, slices_of: dict) -> dict[str, str]:
 
 
 def json_in_page(content) -> Markup:
-    """Write JSON that can stand in a script element: nothing in it can end the element."""
+    """Write JSON that can stand in a script element: nothing in it can end the element, or a line of a script."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
+    return Markup(re.sub("[<\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def _measured(results: Results, name: str) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import segstudy
 from segstudy import analysis_plan, metric
 from segstudy.publish import provenance, redaction
+from segstudy.publish.citations import CITED
 from segstudy.publish.cohort import cohort_columns
 from segstudy.publish.dealing import dealing
 from segstudy.publish.methods import fine_tuned, knows_all, leak_check, methods
@@ -93,7 +94,7 @@ def there(results: Results) -> set[str]:
 def _methods(results: Results, heading: str) -> str:
     """Return a part of the methods text, without its citations; empty where it has none of this heading."""
     text = dict(methods(results)).get(heading, "")
-    return re.sub(r" ?\[\[\w+\]\]", "", text)
+    return re.sub(f" ?{CITED.pattern}", "", text)
 
 
 def _trained(results: Results) -> list[str]:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from segstudy.files import write_text
 from segstudy.publish import rerun
-from segstudy.publish.citations import REFERENCES
+from segstudy.publish.citations import CITED, REFERENCES
 from segstudy.publish.latex import escaped
 from segstudy.publish.methods import methods
 from segstudy.publish.results import Results
 from segstudy.publish.words import markdown
 
-CITATION = re.compile(r"\[\[(\w+)\]\]")
 FREE = "This text is free to use (CC0 1.0)."
 
 Parts = list[tuple[str, str]]
@@ -40,19 +39,19 @@ def write_methods(results: Results, folder: Path, origin: rerun.Code) -> None:
 
 def cited(parts: Parts) -> list[str]:
     """Return the keys of what is cited, each once, in their order."""
-    return list(dict.fromkeys(key for _, text in parts for key in CITATION.findall(text)))
+    return list(dict.fromkeys(key for _, text in parts for key in CITED.findall(text)))
 
 
 def _by_turns(text: str) -> tuple[list[str], list[str]]:
     """Split a text into words and the keys between them."""
-    pieces = CITATION.split(text)
+    pieces = CITED.split(text)
     return pieces[::2], pieces[1::2]
 
 
 def as_markdown(parts: Parts) -> str:
     """Write the methods as Markdown: names as they are, citations as pandoc reads them."""
     text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in parts)
-    pieces = CITATION.split(text)
+    pieces = CITED.split(text)
     pieces[::2] = map(markdown, pieces[::2])
     pieces[1::2] = [f"[@{key}]" for key in pieces[1::2]]
     return f"# Methods\n\n{''.join(pieces)}\n\n{FREE}\n"

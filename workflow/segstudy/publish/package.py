@@ -37,7 +37,7 @@ from segstudy.publish.citations import REFERENCES
 from segstudy.publish.cohort import cohort_columns
 from segstudy.publish.leaks import Leaks, Sought, check
 from segstudy.publish.methods_files import write_methods
-from segstudy.publish.package_tables import TABLES, write_tables
+from segstudy.publish.package_tables import TABLES, input_tables, write_tables
 from segstudy.publish.redaction import (
     redacted,
     registered,
@@ -56,9 +56,10 @@ WITH_IMAGES, ANONYMOUS = "--with-images", "--anonymous"
 KEY = ("kind", "name", "published_as")
 """Columns of the key of new names, beside an anonymous zip."""
 _PATH = re.compile(
-    r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
+    r"(?<![\w./:])(?!(?<=<)/[A-Za-z][\w-]*\s*>)(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
 )
-"""Paths that the author's words may not hold: an absolute path, one from a home, of Windows, an address with a login."""
+"""Paths that the author's words may not hold: an absolute path, one from a home, of Windows, an address with a login; the end of
+an element (`</b>`) is none."""
 
 
 def write_package(
@@ -116,7 +117,9 @@ def write_package(
         asked = {WITH_IMAGES: with_images, ANONYMOUS: anonymous}
         options = [option for option, is_asked in asked.items() if is_asked]
         add_rerun(results, top, study_file, options, origin, leaks, names)
-        write_json(top / CRATE, crate.crate(top, crate.run_of(results, origin, times), CONTENTS))
+        # Whoever guesses the names in a table could tell by its checksum that they are right.
+        run = crate.run_of(results, origin, times, {} if names else input_tables(results))
+        write_json(top / CRATE, crate.crate(top, run, CONTENTS))
         check(top, leaks, _public_texts(results, origin), _of_others())
         write_text(top / CHECKSUMS, checksums(top))
         _zip(top, output)

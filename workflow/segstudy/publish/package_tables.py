@@ -15,10 +15,11 @@ from segstudy.files import write_json, write_table
 from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.package_files import DATA
+from segstudy.participants import bids_tables, is_of_sessions
 from segstudy.publish import redaction
 from segstudy.publish.cohort import cohort_rows
 from segstudy.publish.results import Results
-from segstudy.study import PredictionsModel
+from segstudy.study import BidsSource, PredictionsModel, TableSource
 from segstudy.tables import MEASURED
 
 INSTANCES = "instances.csv"
@@ -167,6 +168,40 @@ def data_checksums(results: Results, anonymous: bool) -> list[dict[str, object]]
         for row in (_whole(table) if anonymous else table).to_dict("records"):
             rows.append({"dataset": name, **row})
     return rows
+
+
+def input_tables(results: Results) -> dict[str, list[dict[str, object]]]:
+    """Return what each table of cases and of subjects that the study was given is, with size and SHA-256, by dataset.
+
+    Not in `data.csv`, by which a rerun elsewhere is compared: there the paths in a table of cases are others.
+    """
+    found: dict[str, list[dict[str, object]]] = {}
+    for name in results.study.datasets:
+        for role, path in _given_tables(results, name):
+            size, digest = _digest(path)
+            if not digest:
+                log.warning(
+                    "%s: %s: cannot be read any more, so its checksum is missing in the zip",
+                    name,
+                    role,
+                )
+                continue
+            row = {"file": role, "n_bytes": size, "sha256": digest}
+            found.setdefault(name, []).append(row)
+    return found
+
+
+def _given_tables(results: Results, dataset: str) -> Iterator[tuple[str, Path]]:
+    """Yield role and path of each table of cases and of subjects that the user gave, or that came with the data."""
+    settings = results.study.datasets[dataset]
+    source = settings.source
+    if isinstance(source, TableSource):
+        yield "table of cases", Path(source.path)
+    elif isinstance(source, BidsSource):
+        for path in bids_tables(source.path or results.paths.raw(dataset)):
+            yield f"table of {'sessions' if is_of_sessions(path) else 'participants'}", path
+    if settings.participants:
+        yield "table of participants", Path(settings.participants)
 
 
 def _write(path: Path, of_datasets: dict[str, pandas.DataFrame]) -> None:

@@ -32,7 +32,7 @@ from segstudy.publish import (
 )
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.checklist_items import CHECKLISTS
-from segstudy.publish.citations import REFERENCES
+from segstudy.publish.citations import CITED, REFERENCES
 from segstudy.publish.corrected import corrections_shown
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.explorer import explorer, slice_files
@@ -331,7 +331,7 @@ class _Citations:
 
     def linked(self, text: str) -> Markup:
         """Write a text with `[[key]]` as links to the list of references."""
-        return Markup(re.sub(r"\[\[(\w+)\]\]", self._link, html.escape(text, quote=False)))
+        return Markup(CITED.sub(self._link, html.escape(text, quote=False)))
 
     def _link(self, match: re.Match) -> str:
         number = self._numbers.setdefault(match[1], len(self._numbers) + 1)

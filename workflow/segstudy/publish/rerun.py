@@ -1,6 +1,7 @@
 """What a stranger needs to run a published study again: which code, which versions, which command."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -228,9 +229,9 @@ def _installation(origin: Code) -> list[str]:
     ]
     if origin.wheel_sha256 and not origin.commit:
         return [*environment, f"pip install --no-deps segstudy-{origin.version}-py3-none-any.whl"]
-    clone = [f"git clone {origin.address or 'ADDRESS'} segstudy"]
+    clone = [f"git clone {shlex.quote(origin.address or 'ADDRESS')} segstudy"]
     if origin.commit:
-        clone.append(f"git -C segstudy checkout {origin.commit}")
+        clone.append(f"git -C segstudy checkout {shlex.quote(origin.commit)}")
     return [*clone, *environment, "pip install --no-deps --editable segstudy"]
 
 

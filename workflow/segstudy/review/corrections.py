@@ -1,6 +1,7 @@
 """`segstudy review accept | undo | preview`: labels corrected by hand, on record, and what they make run."""
 
 import csv
+import shlex
 import shutil
 import tempfile
 from argparse import Namespace
@@ -45,6 +46,11 @@ def add_corrections_parsers(subparsers: Any) -> None:
         "--unchanged",
         action="store_true",
         help="the label was reviewed and is right: nothing is changed, and that is on record",
+    )
+    step.add_argument(
+        "--empty",
+        action="store_true",
+        help="no voxel of any structure is left in FILE, and that is meant; refused else",
     )
     step.add_argument(
         "--picked-by",
@@ -158,8 +164,10 @@ def _accept(options: Namespace) -> None:
     picked_by = queue.get(case.case) or records.picked(own.folder, dataset).get(case.case)
     more = {"picked_by": options.picked_by or picked_by or records.QUEUE}
     if options.unchanged:
-        if options.file is not None:
-            raise InputError("--unchanged: no FILE goes with it, since the label stays as it is")
+        if options.file is not None or options.empty:
+            raise InputError(
+                "--unchanged: neither FILE nor --empty goes with it, since the label stays as it is"
+            )
         entry = _unchanged(own, dataset, case, options, more)
         told = "reviewed, and right as it is"
     else:
@@ -172,8 +180,12 @@ def _accept(options: Namespace) -> None:
     print(f"{dataset}/{case.case}: {told}; on record in {record}")
     for note in entry.get("notes", ()):
         print(f"  {note}")
+    changed = entry.get("changed", {})
+    gone = [name for name, one in changed.items() if one["old"] and not one["new"]]
+    if gone:
+        print(f"  no voxel is left of {', '.join(gone)}")
     if not options.unchanged:
-        print(f"what that makes run: segstudy review preview --study {options.study}")
+        print(f"what that makes run: segstudy review preview --study {shlex.quote(options.study)}")
 
 
 def _in_words(entry: Mapping[str, Any]) -> str:
@@ -206,12 +218,12 @@ def _unchanged(
     if lying and last != records.CORRECTED:
         raise InputError(
             f"{lying[0]}: a label of case {case.case} that nobody accepted; move the file away, or accept it: segstudy review accept "
-            f"{case.case} --study {options.study} --why TEXT"
+            f"{shlex.quote(case.case)} --study {shlex.quote(options.study)} --why TEXT"
         )
     if last == records.CORRECTED:
         raise InputError(
             f"{own.folder}/{dataset}: case {case.case} has a corrected label; take it back first: segstudy review undo "
-            f"{case.case} --study {options.study}"
+            f"{shlex.quote(case.case)} --study {shlex.quote(options.study)}"
         )
     old = label_checksum(read_label(own.uncorrected(dataset, case)))
     return records.entry(records.UNCHANGED, options.who, options.why, old_voxels=old, **more)
@@ -226,6 +238,8 @@ def _corrected(
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Check a corrected label, copy it to the corrections, and return its entry."""
+    import numpy as np
+
     from segstudy.files import file_checksum
     from segstudy.images.checksum import label_checksum
     from segstudy.images.files import read_label
@@ -241,13 +255,23 @@ def _corrected(
     old = read_label(old_file)
     settings = own.study.datasets[dataset]
     new, label, notes = _examined(case, file, settings)
-    from segstudy.review.differences import changed_voxels
+    from segstudy.review.differences import changed_voxels, in_words
 
     changed = changed_voxels(old.array, new.array, settings.structures)
     if not (old.array != new.array).any():
         raise InputError(
             f"{file}: every voxel is as in {old_file}; where the label is right, put that on record: "
-            f"segstudy review accept {case.case} --unchanged --study {options.study} --why TEXT"
+            f"segstudy review accept {shlex.quote(case.case)} --unchanged --study {shlex.quote(options.study)} --why TEXT"
+        )
+    values = list(settings.structures.values())
+    if (
+        np.isin(old.array, values).any()
+        and not np.isin(new.array, values).any()
+        and not options.empty
+    ):
+        raise InputError(
+            f"{file}: no voxel of any structure is left ({in_words(changed)} against {old_file}), as where an empty "
+            "segmentation was saved; save it again, or add --empty where the case has none of them"
         )
     # Before any file is moved, since who and why may be missing.
     entry = records.entry(

@@ -1,5 +1,6 @@
 """What models of a study say of each case that they have not seen: the votes by which its label is judged."""
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,7 +71,7 @@ class HeldOut:
         """Return the folds; raise InputError where they are not dealt yet."""
         if not Path(self.paths.splits).is_file():
             raise InputError(
-                f"{self.paths.splits}: not there yet; first: segstudy run {self.called}"
+                f"{self.paths.splits}: not there yet; first: segstudy run {shlex.quote(self.called)}"
             )
         return read_splits(self.paths.splits)
 
@@ -121,7 +122,7 @@ class HeldOut:
         if not found:
             raise InputError(
                 f"{self.called}: no case has a prediction by a model that has not seen its subject; first: "
-                f"segstudy run {self.called} infer. Where the study puts scans of a subject into several folds on "
+                f"segstudy run {shlex.quote(self.called)} infer. Where the study puts scans of a subject into several folds on "
                 "purpose, none ever has"
             )
         return sorted(found, key=lambda one: (one.dataset, one.case.case))
@@ -155,7 +156,7 @@ class HeldOut:
             difference = compare_grids(stored.grid, vote.grid)
             if difference:
                 raise InputError(
-                    f"{file}: other grid than {one.case.label}: {difference}; predict again: segstudy run {self.called}"
+                    f"{file}: other grid than {one.case.label}: {difference}; predict again: segstudy run {shlex.quote(self.called)}"
                 )
             votes.append(class_indices(vote, dataset.structures).array)
         if unknown is not None:

@@ -1,6 +1,7 @@
 """The page of the queue, `queue.html`, with a picture a case."""
 
 import html
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -137,9 +138,7 @@ def _file(entry: Entry) -> str:
 
 def command(held_out: HeldOut, entry: Entry) -> str:
     """Return the command that opens a case in an editor."""
-    import shlex
-
-    return f"segstudy review open {entry.judged.name} --study {shlex.quote(held_out.called)}"
+    return f"segstudy review open {shlex.quote(entry.judged.name)} --study {shlex.quote(held_out.called)}"
 
 
 def _row(held_out: HeldOut, entry: Entry) -> str:

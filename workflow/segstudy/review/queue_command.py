@@ -142,5 +142,5 @@ def _open(options: Namespace) -> None:
         print(f"go to voxel {', '.join(str(one + 1) for one in task.voxel)}, as ITK-SNAP counts")
     saved = task.slicer_file if opened.editor == SLICER else task.label
     how = "save() in its Python console writes" if opened.editor == SLICER else "save to"
-    print(f"{how} {saved}; then: segstudy review accept {task.name} {shlex.quote(str(saved))} "
+    print(f"{how} {saved}; then: segstudy review accept {shlex.quote(task.name)} {shlex.quote(str(saved))} "
           f"--study {shlex.quote(options.study)} --why \"...\"")  # fmt: skip

@@ -124,9 +124,11 @@ class Guard:
                 ]
             await send(message)
 
+        # The server leaves out what a HEAD is not answered with.
+        asked = scope | {"method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             self._check(scope)
-            await self._app(scope, self._counted(receive, scope["method"] != "POST"), sending)
+            await self._app(asked, self._counted(receive, scope["method"] != "POST"), sending)
         except ProblemError as problem:
             await problem_response(problem)(scope, receive, sending)
         except Exception as error:
@@ -134,7 +136,7 @@ class Guard:
             log.error("%s: %s at %s", scope["method"], type(error).__name__, _place(error))
             if not status:
                 await problem_response(_unforeseen(error))(scope, receive, sending)
-        route = getattr(scope.get("route"), "path", "elsewhere")
+        route = getattr(asked.get("route"), "path", "elsewhere")
         log.info(
             "%s %s %d in %.3f s", scope["method"][:10], route, status, time.monotonic() - began
         )
@@ -164,16 +166,23 @@ class Guard:
             )
 
     def _counted(self, receive: Receive, ended: bool) -> Receive:
-        """Read a body, up to as much as is taken, whatever its header says; ended: none is read."""
-        size = 0
+        """Read a body, up to as much as is taken and the disk has room for, whatever its header says; ended: none is read."""
+        size, service = 0, self._service
 
         async def receiving() -> MutableMapping[str, Any]:
             nonlocal size, ended
-            message = await receive()
+            try:
+                # A body that ended is followed by nothing but the end of the connection.
+                async with asyncio.timeout(None if ended else service.limits.stall_seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise _stalled(service) from None
             if message["type"] == "http.request":
                 size += len(message.get("body", b""))
                 ended = not message.get("more_body", False)
                 self._check_size(size)
+                if not ended and _free_bytes(service) < SPARE_BYTES:
+                    raise _no_room()
             elif not ended:
                 raise DisconnectedError
             return message
@@ -209,6 +218,20 @@ def _unforeseen(error: BaseException) -> ProblemError:
     if isinstance(error, sqlite3.Error):
         return _no_queue()
     return ProblemError(500, "The service failed on this request, which its log tells of.")
+
+
+def _stalled(service: Service) -> ProblemError:
+    return ProblemError(
+        408,
+        "The upload stopped: send it again.",
+        f"no byte for {service.limits.stall_seconds:g} s",
+        "an upload that goes on",
+        {"Connection": "close"},
+    )
+
+
+def _free_bytes(service: Service) -> int:
+    return shutil.disk_usage(service.folder.path).free
 
 
 def _no_room() -> ProblemError:
@@ -387,6 +410,7 @@ TOLD = {
     401: "No token, or another one.",
     403: "A foreign name, or a page of another site.",
     404: "No such prediction, or it was removed.",
+    408: "An upload that stopped.",
     409: "The prediction is not done.",
     413: "More than is taken.",
     415: "No scan that can be read.",
@@ -484,7 +508,7 @@ def make_app(service: Service) -> Guard:
         "/predictions",
         status_code=202,
         response_model=answers.PredictionAnswer,
-        responses=_told(413, 415, 422, 507),
+        responses=_told(408, 413, 415, 422, 507),
         openapi_extra={"requestBody": FORM},
         summary="Send a scan",
     )
@@ -493,7 +517,7 @@ def make_app(service: Service) -> Guard:
         if counts["waiting"] + counts["running"] >= service.limits.waiting:
             raise _too_many(service)
         length = int(request.headers.get("content-length", "0"))
-        if shutil.disk_usage(service.folder.path).free < length + SPARE_BYTES:
+        if _free_bytes(service) < length + SPARE_BYTES:
             raise _no_room()
         form = await read_form(request, service.predictor.models)
         size = sum(one.seek(0, os.SEEK_END) for one in form.files)  # a length need not be told
@@ -653,7 +677,9 @@ def make_app(service: Service) -> Guard:
         if error.status_code == 405:
             # Starlette names those of one route alone.
             fitting = [one for one in app.routes if one.path_regex.match(request.url.path)]
-            headers["Allow"] = ", ".join(sorted({name for one in fitting for name in one.methods}))
+            methods = {name for one in fitting for name in one.methods}
+            more = {"HEAD"} if "GET" in methods else set()
+            headers["Allow"] = ", ".join(sorted(methods | more))
             detail = f"This address does not answer {_method(request.method)}."
         return problem_response(
             ProblemError(error.status_code, detail, "", headers.get("Allow", ""), headers)

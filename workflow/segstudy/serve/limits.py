@@ -27,6 +27,9 @@ class Limits:
         For which a finished prediction is kept.
     attempts
         How often a prediction is begun that was cut off by a restart.
+    stall_seconds
+        Within which a request's head must be whole, and after which a client is cut off that sends no byte of a body, or reads none of
+        an answer.
     """
 
     upload_bytes: int = 1 << 30
@@ -38,3 +41,4 @@ class Limits:
     memory_bytes: int = 16 << 30
     keep_seconds: float = 24 * 3600
     attempts: int = 3
+    stall_seconds: float = 60

@@ -143,8 +143,8 @@ def _train(
         source.write_samples(sampler, resolved, output)
         write_text(output / "history.csv", history_text(progress.history))
         write_json(output / "settings.json", described | _ended_early(resolved, progress))
-    run.kept.keep(key, output, [*FILES, *source.files])
-    checkpoint.remove()
+        run.kept.keep(key, output, [*FILES, *source.files])
+        checkpoint.remove()
 
 
 def _take_steps(
