@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from test_checklists import everything_stated, with_reporting
 from segstudy import analysis_plan
 from segstudy.files import write_table
 from segstudy.publish import methods_files, model_cards, paper_tables
+from segstudy.publish.citations import REFERENCES
 from segstudy.publish.facts import FACTS
 from segstudy.publish.latex import escaped
 from segstudy.publish.methods import methods
@@ -381,8 +383,18 @@ def test_methods_of_all_formats_cite_the_same(plain, folder):
 
 
 def test_neighbouring_citations_share_a_bracket():
-    text = methods_files.as_latex([("Data", "As in [[a1]] [[b2]], and [[c3]].")])
-    assert r"As in~\cite{a1,b2}, and~\cite{c3}." in text
+    told = "As in [[woo2018]] [[zenk2025]], and [[wilcoxon1945]]; [[ours]]."
+    text = methods_files.as_latex([("Data", told)])
+    assert r"As in~\cite{woo2018,zenk2025}, and~\cite{wilcoxon1945}; [[ours]]." in text
+
+
+def test_what_our_texts_cite_is_in_the_list():
+    """Other words in double brackets are taken for a user's own, and stand as they are."""
+    folder = Path(methods_files.__file__).parent
+    sources = [*folder.rglob("*.py"), *folder.glob("*.j2")]
+    keys = {key for path in sources for key in re.findall(r"\[\[([a-z]\w+)\]\]", path.read_text())}
+    assert len(keys) > 40
+    assert keys - {"key", "column"} <= REFERENCES.keys()
 
 
 def test_the_same_results_give_the_same_files(plain, folder, tmp_path):
