@@ -4,8 +4,10 @@ Labels and predictions are real files, and overlaps are measured on them; distan
 curves are made up from a seed.
 """
 
+import csv
 import itertools
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from segstudy.metrics.measure import LATERALITY_ERROR, opposite_side
 from segstudy.metrics.overlap import confusion
 from segstudy.metrics.table import confusion_rows, write_confusion
 from segstudy.participants import write_participants
+from segstudy.publish.results import Results
 from segstudy.quality.calibration import to_record
 from segstudy.statistics.analysis import analyse
 from segstudy.statistics.quality import Predictions, estimate
@@ -449,3 +452,19 @@ def _architecture(classes: int) -> list[dict]:
         ("heads.0", classes, [32, 32, 12], 132),
     ]
     return [dict(zip(("name", "channels", "size", "parameters"), row, strict=True)) for row in rows]
+
+
+def with_subjects(results: Results, root, per_subject: int) -> Results:
+    """The same results with a case table that names subjects of several cases each."""
+    shutil.copytree(results.root, root)
+    for dataset in results.study.datasets:
+        path = root / f"download/{dataset}/cases.tsv"
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        for number, row in enumerate(rows):
+            row["subject"] = f"P{number // per_subject}"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return Results(results.study, root)

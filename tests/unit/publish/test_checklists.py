@@ -2,7 +2,6 @@
 
 import csv
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -58,22 +57,6 @@ def made_elsewhere(results: Results, *names: str, **further) -> Results:
             "files": "there/{case}.nii.gz",
         }
     return Results(Study.model_validate({**content, **further}), results.root)
-
-
-def with_subjects(results: Results, root, per_subject: int) -> Results:
-    """The same results with a case table that names subjects of several cases each."""
-    shutil.copytree(results.root, root)
-    for dataset in results.study.datasets:
-        path = root / f"download/{dataset}/cases.tsv"
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        for number, row in enumerate(rows):
-            row["subject"] = f"P{number // per_subject}"
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    return Results(results.study, root)
 
 
 def by_number(results: Results, checklist) -> dict:
@@ -224,7 +207,7 @@ def test_cases_without_subjects_are_not_called_subjects(plain, tmp_path):
         (CLAIM, "8"), (CLAIM, "20"), (CLAIM, "32"), (CLAIM, "35"),
         (RIDGE, "M-12"), (RIDGE, "R-1"), (METRICS_RELOADED, "MR-11"),
     )  # fmt: skip
-    named = with_subjects(plain, tmp_path / "named", 2)
+    named = builder.with_subjects(plain, tmp_path / "named", 2)
     for checklist, number in items_on_it:
         one = by_number(plain, checklist)[number]
         assert any(whether in text for text in one.to_fill), one

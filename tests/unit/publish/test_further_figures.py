@@ -20,6 +20,7 @@ from segstudy.publish.draw import (
     surfaces,
     training,
 )
+from segstudy.publish.drawing import PLAIN
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
 from segstudy.study import PredictionsModel, Study
@@ -273,3 +274,18 @@ def test_a_diagram_has_every_stage_and_all_parameters(plain):
     assert table["parameters"].sum() == 962_000 + 500_000 + 500_000 + 400 + 132
     said = " ".join(text.get_text() for text in drawing.figure.findobj(Text))
     assert "enet, unet_3d: 1.96 M parameters" in said  # the builder gives both the same network
+
+
+def test_n_counts_subjects_where_somebody_has_several_scans(plain, tmp_path):
+    named = builder.with_subjects(plain, tmp_path / "named", 2)
+    told = {one.name: one for one in figures(named.study)}
+
+    def drawn(results, name):
+        return PLAIN[told[name].kind](results, told[name])
+
+    drawing = drawn(named, "results-thorax-dice")
+    titles = [panel.get_title() for panel in drawing.figure.axes if panel.get_title()]
+    assert titles and all("(n\u00a0=\u00a03)" in title for title in titles)
+    for name in ("results-thorax-dice", "volumes-thorax", "confusion-thorax", "cohort-thorax"):
+        assert "n = 5 cases of 3 subjects" in drawn(named, name).caption, name
+    assert "n = 5 cases (" in drawn(plain, "results-thorax-dice").caption

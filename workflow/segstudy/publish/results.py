@@ -1,7 +1,7 @@
 """Reading the tables of a results folder; a missing file is named with the stage that makes it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from segstudy.publish.look import Look
 from segstudy.quality.calibration import Calibration, from_record
 from segstudy.study import PluginTrainerModel, Study, UntrainedModel
 from segstudy.training_splits import LEAK_CHECK
+from segstudy.words import count
 
 SPLIT_COLUMNS = [field.name for field in fields(Split)]
 
@@ -68,6 +69,14 @@ class Results:
         """Return the cases of the dataset that passed the audit, with the labels as delivered."""
         path = self._needed(self.paths.cases(dataset), "download", f"audit of {dataset}")
         return read_cases(path)
+
+    def count_cases(self, dataset: str, cases: Iterable[str] | None = None) -> str:
+        """Return how many cases these are, or all, and of how many subjects where somebody has several: `3 cases of 2 subjects`."""
+        subject_of = {case.case: case.subject for case in self.cases(dataset)}
+        chosen = set(subject_of if cases is None else cases)
+        subjects = {subject_of.get(case, case) for case in chosen}
+        of = f" of {count(len(subjects), 'subject')}" if len(subjects) < len(chosen) else ""
+        return count(len(chosen), "case") + of
 
     def participants(self, dataset: str) -> dict[str, dict[str, str]]:
         """Return what is known of the subjects: case -> column -> cell; nothing where no table says anything."""

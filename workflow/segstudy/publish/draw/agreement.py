@@ -65,7 +65,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_xlabel("Recall")
     layout.label_left("Precision")
     parts.legend(layout.figure, parts.model_handles(results, models), layout.width_mm)
-    cases = table["case"].nunique()
+    n = results.count_cases(figure.dataset, table["case"])
     undefined = int(np.isnan(values).any(axis=1).sum()) if len(values) else 0
     medians = table.groupby(["structure", "model"])[["precision", "recall"]].median()
     texts = [
@@ -75,7 +75,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         layout.figure,
         f"Precision and recall, {figure.dataset}",
-        f"Precision against recall on {figure.dataset}, n = {count(cases, 'case')}. Small: a case; "
+        f"Precision against recall on {figure.dataset}, n = {n}. Small: a case; "
         "large: the model's median. Grey curves join places of equal Dice. Above the diagonal a "
         "structure is drawn too small, below it too large."
         + (
@@ -148,7 +148,7 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
         layout.figure,
         f"Volume agreement, {figure.dataset}",
         f"Predicted against reference volumes on {figure.dataset}, n = "
-        f"{count(table['case'].nunique(), 'case')} (Bland-Altman plot). Each point is a case; on the shaded right, each "
+        f"{results.count_cases(figure.dataset, table['case'])} (Bland-Altman plot). Each point is a case; on the shaded right, each "
         "model's mean difference and its limits of agreement (mean ± 1.96 SD). Above 0 the "
         "structure is predicted too large.",
         "Bland-Altman plots. " + " ".join(texts),

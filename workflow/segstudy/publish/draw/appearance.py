@@ -102,7 +102,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"Intensities and class imbalance, {dataset}",
-        f"{dataset}, n = {count(len(cases), 'case')}: (a) intensities inside each structure, "
+        f"{dataset}, n = {results.count_cases(dataset)}: (a) intensities inside each structure, "
         f"{count(len(rows['case'].unique()), 'case')} from the smallest to the largest labelled volume"
         + ("" if study.modality == "CT" else ", each image standardised by its mean and SD")
         + "; (b) share of a case's voxels that are the structure; (c) share of a case's slices, along "

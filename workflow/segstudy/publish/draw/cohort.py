@@ -94,7 +94,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"Cohort {dataset}",
-        f"Cohort {dataset}, n = {count(len(cases), 'case')}{untested}. (a) Volume of each structure in the "
+        f"Cohort {dataset}, n = {results.count_cases(dataset)}{untested}. (a) Volume of each structure in the "
         "labels as delivered; (b) labelled volume of the cases that each fold tests; (c) voxel "
         "size and (d) grid size along the stored axes i, j, k. Each point is a case; box: median "
         "and quartiles, whiskers to the last value within 1.5 quartile ranges."

@@ -50,6 +50,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         .reindex(columns=models)
         for name in panels
     }
+    subject_of = {case.case: case.subject for case in results.cases(figure.dataset)}
     brackets, dropped = {}, False
     for name in panels:
         brackets[name], fewer = _brackets(results, figure, name, tables[name], shown_metric)
@@ -78,8 +79,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         parts.human_band(place, people.get(name, ()), scale.infinity if lane else None)
         below = max(below, names_mm)
         markers += markers_of_panel
-        n_cases = tables[name].notna().sum()
-        n = f"n\u00a0=\u00a0{n_cases.max()}" if n_cases.nunique() == 1 else "n differs"
+        n_subjects = tables[name].notna().groupby(subject_of).any().sum()
+        n = f"n\u00a0=\u00a0{n_subjects.max()}" if n_subjects.nunique() == 1 else "n differs"
         above = max(above, parts.set_title(place, f"{look.structure(name)} ({n})", layout.panel_mm))
         place.tick_params(labelleft=index % layout.columns == 0)
     layout.label_left(f"{shown_metric.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
@@ -348,9 +349,10 @@ def _caption(results, figure, tables, infinite, brackets, dropped, starred) -> s
     study, shown_metric = results.study, figure.metric
     longest = max((len(table) for table in tables.values()), default=0)
     values = results.values(figure.dataset, figure.metric.name)
-    subjects = values["subject"].nunique()
-    of = f" of {count(subjects, 'subject')}" if subjects != values["case"].nunique() else ""
-    text = [f"{shown_metric.title} on {figure.dataset}, n = {count(longest, 'case')}{of}"]
+    shown = set().union(*(table.index for table in tables.values()))
+    text = [
+        f"{shown_metric.title} on {figure.dataset}, n = {results.count_cases(figure.dataset, shown)}"
+    ]
     text.append(
         f" ({shown_metric.definition}; {_better(shown_metric)})."
         if shown_metric.definition

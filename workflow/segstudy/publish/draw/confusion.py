@@ -7,7 +7,6 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.words import count
 
 MOST_NUMBERS = 8
 """Structures up to which the cells hold their number."""
@@ -51,11 +50,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         .assign(model=model)
         for model, frame in shares.items()
     ]  # fmt: skip
-    n = len(results.cases(figure.dataset))
     return parts.Drawing(
         layout.figure,
         f"Confusion of structures, {figure.dataset}",
-        f"Which structure was taken for which on {figure.dataset}, n = {count(n, 'case')}: of all voxels of a "
+        f"Which structure was taken for which on {figure.dataset}, n = {results.count_cases(figure.dataset)}: of all voxels of a "
         "reference structure (row), over all cases and runs, the percentage that was predicted as each structure "
         "(column). The colour goes with the square root, so that small shares show.",
         "Confusion matrices. " + " ".join(_worst(results, *one) for one in shares.items()),

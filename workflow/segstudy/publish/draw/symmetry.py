@@ -166,11 +166,11 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
     above = parts.set_title(axes, "Predicted voxels of the other side (%)", width - names_mm)
     below = parts.label_models(axes, [look.model(model) for model in models], slot, first=0.5)
     style.set_size(drawn, width, 7.5 * len(names) + below + above + 7)
-    n = values["case"].nunique()
+    n = results.count_cases(figure.dataset, values["case"])
     return parts.Drawing(
         drawn,
         f"Swapped sides, {figure.dataset}",
-        f"Of each structure's predicted voxels on {figure.dataset}, n = {count(n, 'case')}, the percentage that lies "
+        f"Of each structure's predicted voxels on {figure.dataset}, n = {n}, the percentage that lies "
         "in the reference's structure of the other side: mean over the cases, in brackets the worst case. –: the "
         "structure was predicted in no case.",
         "Matrix. "
