@@ -247,6 +247,7 @@ def test_all_mistakes_of_a_table_are_told_at_once_and_grouped(folder, started, c
 
 def test_where_bad_cases_are_dropped_a_missing_file_stops_nothing(folder, started):
     file = write_study(folder)
+    write_cohort(folder / "my", 3, moved=False)
     study = yaml.safe_load(file.read_text())
     study["datasets"]["chest"]["on_bad_case"] = "drop"
     file.write_text(yaml.safe_dump(study))
@@ -265,12 +266,20 @@ def test_a_missing_table_is_told(folder, capsys):
 # --- new ----------------------------------------------------------------------------------------
 
 
-def test_a_new_study_runs_once_the_table_has_rows(folder, started, capsys):
+def test_a_new_study_runs_once_the_table_has_rows(folder, started, capsys, caplog):
     assert main(["new", "mine/study.yaml"]) == 0
     assert main(["run", "mine/study.yaml"]) == 1
     assert "cases.tsv: no row below the header" in capsys.readouterr().err
     write_cohort(folder / "mine", 2, moved=False).replace(folder / "mine/cases.tsv")
-    assert main(["study", "mine/study.yaml"]) == 0 and main(["run", "mine/study.yaml"]) == 0
+    for command in ("study", "run", "preview"):
+        assert main([command, "mine/study.yaml"]) == 1
+        told = capsys.readouterr().err
+        assert "datasets mine: 5 folds for 2 subjects to train on" in told and not started
+        assert "set splits.folds to 2 or less" in told
+    write_cohort(folder / "mine", 5, moved=False).replace(folder / "mine/cases.tsv")
+    assert main(["study", "mine/study.yaml"]) == 0
+    assert "2 of 5 folds are run, so that about 2/5 of" in caplog.text
+    assert main(["run", "mine/study.yaml"]) == 0
     assert len(started) == 1
 
 

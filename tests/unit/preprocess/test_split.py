@@ -21,6 +21,7 @@ from segstudy.cases import (
 from segstudy.errors import InputError
 from segstudy.preprocess.split import split
 from segstudy.study import Splits
+from segstudy.words import count
 
 
 def case(name, subject=None, voxels=100, spacing=(1.0, 1.0, 1.0), **more):
@@ -61,7 +62,9 @@ def test_no_subject_is_in_two_folds(one, other, folds, seed, stratify_by):
     chosen = Splits(folds=folds, seed=seed, stratify_by=stratify_by)
     roles = {"a": "train", "b": "train"}
     if len(subjects) < folds:
-        with pytest.raises(InputError, match=f"{folds} folds for {len(subjects)} subjects"):
+        with pytest.raises(
+            InputError, match=f"{folds} folds for {count(len(subjects), 'subject')} to"
+        ):
             split({"a": one, "b": other}, roles, chosen)
         return
     splits = split({"a": one, "b": other}, roles, chosen)
@@ -158,7 +161,7 @@ def test_given_folds_are_kept():
             [case("a"), case("b"), case("c", split="test", fold=0)],
             "case c has split test and fold 0",
         ),
-        ([case("a")], "2 folds for 1 subjects"),
+        ([case("a")], "2 folds for 1 subject to"),
         ([case("a", split="test")], "2 folds for 0 subjects"),
     ],
 )

@@ -17,6 +17,7 @@ from segstudy.cases import (
     training_side,
 )
 from segstudy.errors import InputError
+from segstudy.folds import refuse_too_few
 from segstudy.log import log
 from segstudy.study import Splits
 
@@ -457,11 +458,7 @@ def _deal(
     known: Mapping[str, int],
 ) -> dict[str, int]:
     """Deal the subjects into folds: each into its known one, else into a new one."""
-    if len(subjects) < settings.folds:
-        raise InputError(
-            f"{settings.folds} folds for {len(subjects)} subjects to train on; expected at least one "
-            "subject a fold: lower splits.folds or add cases"
-        )
+    refuse_too_few(len(subjects), settings)
     generator = np.random.default_rng(settings.seed)
     names = sorted(subjects)
     if settings.stratify_by == "foreground_volume":
