@@ -263,6 +263,35 @@ def test_a_missing_table_is_told(folder, capsys):
         assert "datasets.chest.source.path: my/cohort.tsv: no such table" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["run", "preview"])
+@pytest.mark.parametrize("lacks", ["permission", "programs"])
+def test_a_place_where_snakemake_cannot_start_is_told_in_a_sentence(
+    folder, started, monkeypatch, capsys, command, lacks
+):
+    write_study(folder)
+    if lacks == "programs":
+        monkeypatch.setenv("PATH", "")
+        expected = "bash and which: not on the PATH ()"
+    else:
+        access = os.access
+        may_not = {folder, folder / ".snakemake"}
+        monkeypatch.setattr(
+            os, "access", lambda path, how: path not in may_not and access(path, how)
+        )
+        expected = f"{folder}: no file can be written there"
+    assert main([command, "my/first look.yaml"]) == 1 and started == []
+    assert f"segstudy: error: {expected}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run", "demo", "-n"], ["status", "demo"], ["new"]])
+def test_a_working_directory_that_is_gone_is_told_in_a_sentence(folder, monkeypatch, capsys, words):
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert main(words) == 1
+    assert "the working directory is not there any more" in capsys.readouterr().err
+
+
 # --- new ----------------------------------------------------------------------------------------
 
 
