@@ -280,7 +280,7 @@ def tell_cases(study: Study) -> None:
     if stopped:
         raise InputError(
             f"{', '.join(stopped)}: not every file fits, as listed above; a run would stop. Correct the files "
-            "or the patterns, or set on_bad_case: drop to go on without these cases"
+            f"or the patterns, or set {stopped[0]}.on_bad_case: drop in the study file to go on without these cases"
         )
 
 

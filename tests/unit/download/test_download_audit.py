@@ -606,7 +606,7 @@ def test_fail_writes_the_problems_and_no_cases(folder, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "case_001: imagesTr/case_001.nii.gz: 1 of 210" in said
     assert "1 case refused, 2 good" in said
-    assert "on_bad_case: drop" in said
+    assert ".on_bad_case: drop in the study file" in said
 
 
 def test_drop_goes_on_without_the_bad_case(folder, tmp_path, capsys):

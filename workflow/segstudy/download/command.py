@@ -192,7 +192,7 @@ def _audit(options: argparse.Namespace) -> None:
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     correction_records.refuse_lost(corrections, cases, problems)
-    stop_if_unusable(cases, problems, dataset, options.problems, listing.root)
+    stop_if_unusable(cases, problems, dataset, options.problems, listing.root, options.dataset)
     convert.remove_others(derived, cases)
     write_cases(options.cases, cases, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))
