@@ -90,6 +90,9 @@ def test_a_mistake_in_a_quick_model_is_named_as_in_any(tmp_path):
 def test_it_says_so_and_a_full_study_does_not(tmp_path):
     study = quick(tmp_path, one={"network": "unet"})
     assert "for a first look" in study.in_brief and "quick: true" in study.in_brief
+    assert "folds" not in study.in_brief, "both run"
+    five = study.model_copy(update={"splits": study.splits.model_copy(update={"folds": 5})})
+    assert "2 of 5 folds are run, so that about 2/5 of the subjects" in five.in_brief
     assert study.model_copy(update={"quick": False}).in_brief == ""
     again = tmp_path / "settings.yaml"
     again.write_text(study.to_json())

@@ -247,6 +247,7 @@ def test_all_mistakes_of_a_table_are_told_at_once_and_grouped(folder, started, c
 
 def test_where_bad_cases_are_dropped_a_missing_file_stops_nothing(folder, started):
     file = write_study(folder)
+    write_cohort(folder / "my", 3, moved=False)
     study = yaml.safe_load(file.read_text())
     study["datasets"]["chest"]["on_bad_case"] = "drop"
     file.write_text(yaml.safe_dump(study))
@@ -262,15 +263,52 @@ def test_a_missing_table_is_told(folder, capsys):
         assert "datasets.chest.source.path: my/cohort.tsv: no such table" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["run", "preview"])
+@pytest.mark.parametrize("lacks", ["permission", "programs"])
+def test_a_place_where_snakemake_cannot_start_is_told_in_a_sentence(
+    folder, started, monkeypatch, capsys, command, lacks
+):
+    write_study(folder)
+    if lacks == "programs":
+        monkeypatch.setenv("PATH", "")
+        expected = "bash and which: not on the PATH ()"
+    else:
+        access = os.access
+        may_not = {folder, folder / ".snakemake"}
+        monkeypatch.setattr(
+            os, "access", lambda path, how: path not in may_not and access(path, how)
+        )
+        expected = f"{folder}: no file can be written there"
+    assert main([command, "my/first look.yaml"]) == 1 and started == []
+    assert f"segstudy: error: {expected}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run", "demo", "-n"], ["status", "demo"], ["new"]])
+def test_a_working_directory_that_is_gone_is_told_in_a_sentence(folder, monkeypatch, capsys, words):
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert main(words) == 1
+    assert "the working directory is not there any more" in capsys.readouterr().err
+
+
 # --- new ----------------------------------------------------------------------------------------
 
 
-def test_a_new_study_runs_once_the_table_has_rows(folder, started, capsys):
+def test_a_new_study_runs_once_the_table_has_rows(folder, started, capsys, caplog):
     assert main(["new", "mine/study.yaml"]) == 0
     assert main(["run", "mine/study.yaml"]) == 1
     assert "cases.tsv: no row below the header" in capsys.readouterr().err
     write_cohort(folder / "mine", 2, moved=False).replace(folder / "mine/cases.tsv")
-    assert main(["study", "mine/study.yaml"]) == 0 and main(["run", "mine/study.yaml"]) == 0
+    for command in ("study", "run", "preview"):
+        assert main([command, "mine/study.yaml"]) == 1
+        told = capsys.readouterr().err
+        assert "datasets mine: 5 folds for 2 subjects to train on" in told and not started
+        assert "set splits.folds to 2 or less" in told
+    write_cohort(folder / "mine", 5, moved=False).replace(folder / "mine/cases.tsv")
+    assert main(["study", "mine/study.yaml"]) == 0
+    assert "2 of 5 folds are run, so that about 2/5 of" in caplog.text
+    assert main(["run", "mine/study.yaml"]) == 0
     assert len(started) == 1
 
 

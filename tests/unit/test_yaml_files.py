@@ -43,6 +43,7 @@ def file(tmp_path):
             "a: !!python/object/apply:os.system [id]",
             "line 1, column \\d+: .*could not determine a constructor",
         ),
+        ("a:\n\tb: 1", "line 2, column 1: .*a tab stands there: use blanks"),
         ("a: 1\na: 2", "line 2, column \\d+: .*the key 'a' stands twice"),
     ],
 )

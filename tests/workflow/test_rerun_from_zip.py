@@ -166,7 +166,7 @@ def test_the_demos_settings_run_from_a_fresh_folder(tmp_path):
         tmp_path / "settings.yaml", read_study(demo), demo, lambda text: False
     )
     told = segstudy(tmp_path, REPOSITORY, "study", "settings.yaml")
-    assert "settings.yaml: demo: 1 dataset(s), 3 model(s), 2 fold(s)" in told.stdout
+    assert "settings.yaml: demo: 1 dataset, 3 models, 2 folds" in told.stdout
     planned = segstudy(tmp_path, REPOSITORY, "run", "settings.yaml", "-n")
     assert re.search(r"^train_fit +6$", planned.stdout, re.MULTILINE), planned.stdout
     assert yaml.safe_load((tmp_path / "settings.yaml").read_text())["name"] == "demo"

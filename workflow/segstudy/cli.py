@@ -74,6 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
             module = f"segstudy.{stage}" + (".command" if stage in STAGES else "_command")
             importlib.import_module(module).add_arguments(command)
     options = parser.parse_args(arguments)
+    if options.stage != "doctor" and _guarded(
+        _refuse_lost_folder
+    ):  # doctor tells of it as of the rest
+        return 1
     module = f"segstudy.{options.stage}" + (".command" if options.stage in STAGES else "_command")
     if options.stage in TOOLS:
         return _guarded(lambda: importlib.import_module(module).run(options))
@@ -91,6 +95,16 @@ def main(arguments: list[str] | None = None) -> int:
         "%s after %s; %s", "ended" if code else "done", log.duration(time.monotonic() - began), used
     )
     return code
+
+
+def _refuse_lost_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            f"the working directory is not there any more ({error.strerror}): it was deleted, or its disk is away; go into a "
+            "folder that is there, e.g. by `cd`"
+        ) from None
 
 
 def _refuse_number(name: str, number: int) -> None:

@@ -83,6 +83,17 @@ def of_subjects(splits: Iterable[Split], settings: Splits) -> dict[str, int]:
     return {unit(split, settings): split.fold for split in splits if split.fold not in NO_FOLD}
 
 
+def refuse_too_few(subjects: int, settings: Splits) -> None:
+    """Raise InputError where there are fewer subjects to train on than folds (cases, where these are dealt one by one)."""
+    if subjects < settings.folds:
+        one = "case" if settings.group_by == "case_though_it_leaks" else "subject"
+        fewer = f"set splits.folds to {subjects} or less, or " if subjects > 1 else ""
+        raise InputError(
+            f"{settings.folds} folds for {count(subjects, one)} to train on; expected at least one {one} a fold, "
+            f"whichever folds run: {fewer}add cases{' of others' if one == 'subject' else ''}"
+        )
+
+
 def unit(split: Split, settings: Splits) -> str:
     """Return what is dealt as one: the subject, or the case where these are dealt one by one."""
     leaky = settings.group_by == "case_though_it_leaks"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.errors import InputError
+from segstudy.log import log
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,6 +50,8 @@ def run(options: Namespace) -> None:
         study = finished_part(study, ResultPaths(root), models)
     jobs = preview.planned([f"study={options.study}", *options.config], options.targets)
     found = preview.preview(study, root, jobs)
+    if said := study.in_brief or study.folds_run:
+        log.warning("%s: %s", study.name, said)
     print(json.dumps(words.as_json(found), indent=1) if options.json else words.text(found), end="")
     if options.json:
         print()

@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     log.setLevel(logging.ERROR)  # notes on the study are said by the run itself, a moment later
     try:
         with contextlib.chdir(folder[0]) if folder else contextlib.nullcontext():
+            machine.refuse_place()
             check(config_of(study, words))
     finally:
         log.setLevel(level)

@@ -5,6 +5,7 @@ Nothing is written, and no image is opened. As the command line, it may ask any 
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,11 @@ def check_tables(study: Study) -> None:
     from segstudy.download.layouts import list_cases
 
     lines = []
+    listed: dict[str, list[Case]] = {}
     for name, dataset in study.datasets.items():
         by_name = isinstance(dataset.source, TableSource | FilesSource)
         if not by_name or not dataset.source.path:
+            listed[name] = _cases_on_disk(dataset)
             continue
         where = f"datasets.{name}.source.path: {dataset.source.path}"
         try:
@@ -112,8 +115,42 @@ def check_tables(study: Study) -> None:
             lines += [f"{where}: {line}" for line in refused_in_words(listing)]
         if not listing.cases and not listing.problems:
             lines.append(f"{where}: no row below the header; expected a row a case")
+        listed[name] = listing.cases
     if lines:
         raise InputError("\n".join(lines))
+    _refuse_few_subjects(study, listed)
+
+
+def _cases_on_disk(dataset: Dataset) -> list[Case] | None:
+    """Return the cases of a folder, by its names; None where it is still to be fetched or, as the audit will say, is none of its layout."""
+    from segstudy.download.layouts import list_cases
+
+    with suppress(InputError):
+        return list_cases(dataset).cases if getattr(dataset.source, "path", None) else None
+    return None
+
+
+def _refuse_few_subjects(study: Study, listed: Mapping[str, list[Case] | None]) -> None:
+    """Raise InputError where folds are more than subjects, by names alone; the audit can only find fewer.
+
+    listed: dataset -> its cases, None where they are not known yet.
+    """
+    names = study.cross_validated_datasets
+    if study.splits.folds == 1 or not names or any(listed.get(name) is None for name in names):
+        return
+    by_case = study.splits.group_by == "case_though_it_leaks"
+    found = {
+        f"{name}/{case.case}" if by_case else case.subject
+        for name in names
+        if study.datasets[name].role == "train"
+        for case in listed[name]
+        if case.split != "test" and (case.images or not study.needs_images)
+    }
+    if found:
+        try:
+            folds.refuse_too_few(len(found), study.splits)
+        except InputError as error:
+            raise InputError(f"datasets {', '.join(names)}: {error}") from None
 
 
 def check_initial_weights(study: Study, paths: ResultPaths) -> None:
@@ -243,7 +280,7 @@ def tell_cases(study: Study) -> None:
     if stopped:
         raise InputError(
             f"{', '.join(stopped)}: not every file fits, as listed above; a run would stop. Correct the files "
-            "or the patterns, or set on_bad_case: drop to go on without these cases"
+            f"or the patterns, or set {stopped[0]}.on_bad_case: drop in the study file to go on without these cases"
         )
 
 

@@ -18,6 +18,7 @@ from segstudy.start import check_tables, tell_cases
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
 from segstudy.study.validation_errors import settings_in
+from segstudy.words import count
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -51,9 +52,11 @@ def run(options: Namespace) -> None:
         check_tables(study)
         for told in missing_extras(study, study.models, None):
             log.warning("%s: %s", file, told)
+        if said := study.in_brief or study.folds_run:
+            log.warning("%s: %s", file, said)
         print(
-            f"{file}: {study.name}: {len(study.datasets)} dataset(s), "
-            f"{len(study.models)} model(s), {len(study.folds)} fold(s), "
+            f"{file}: {study.name}: {count(len(study.datasets), 'dataset')}, "
+            f"{count(len(study.models), 'model')}, {count(len(study.folds), 'fold')}, "
             f"structures {', '.join(study.structures)}"
         )
 

@@ -11,6 +11,10 @@ FILE_COLUMNS = ("image", "label", "reference_label")
 """Prefixes of the columns that hold files."""
 
 
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How files of spreadsheets begin: xlsx and ods, which are zips, and xls."""
+
+
 def read_rows(table: Path) -> list[tuple[int, list[str]]]:
     """Return the rows that are not empty, with their number in the file, counted from 1.
 
@@ -24,6 +28,13 @@ def read_rows(table: Path) -> list[tuple[int, list[str]]]:
     if table.is_dir():
         raise InputError(f"{table}: a folder; expected the table, a .tsv file")
     try:
+        with table.open("rb") as content:
+            begin = content.read(8)
+        if begin.startswith(SPREADSHEETS):
+            raise InputError(
+                f"{table}: a spreadsheet (Excel, OpenDocument) or a zip, whatever its name ends in; save it from there as "
+                "text in UTF-8, with tabs between the cells (TSV)"
+            )
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t", strict=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]

@@ -153,7 +153,10 @@ def _parsed(text: str, where: str) -> tuple[Any, yaml.Node | None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", {_at(mark)}" if mark else ""
-        raise InputError(f"{where}{place}: not readable as YAML: {error.problem}") from None
+        advice = (
+            "; a tab stands there: use blanks in its place" if "'\\t'" in str(error.problem) else ""
+        )
+        raise InputError(f"{where}{place}: not readable as YAML: {error.problem}{advice}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
 

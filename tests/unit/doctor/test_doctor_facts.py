@@ -24,9 +24,11 @@ def program(folder: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch) -> Path:
-    """A folder of programs, and no other on the PATH than the system's shell."""
+    """A folder of programs, the only one on the PATH, with those that a run needs."""
     folder = tmp_path / "programs"
     folder.mkdir()
+    for name in ("bash", "which", "git"):
+        program(folder, name, "exit 1")
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.chdir(tmp_path)
     return folder
@@ -299,7 +301,7 @@ def test_a_check_that_breaks_is_told_and_the_others_go_on(monkeypatch, tmp_path)
         ):
             monkeypatch.setattr(facts, name, broken)
     found = list(findings.findings(tmp_path))
-    assert len(found) == 20
+    assert len(found) == 21
     assert {one.level for one in found} == {checks.NOTE}
     assert {one.found for one in found} == {"can't be told here (ZeroDivisionError: odd machine)"}
     assert len({one.name for one in found}) == len(found)
@@ -338,7 +340,7 @@ def test_the_command_prints_a_line_a_check(tmp_path, programs):
     run = doctor(tmp_path, PATH=str(programs))
     lines = run.stdout.splitlines()
     assert run.returncode == 0, run.stderr + run.stdout
-    assert len(lines) == 20
+    assert len(lines) == 21
     assert lines[0].startswith("ok    python        3.")
     assert "ok    libraries     torch, SimpleITK, " in run.stdout
 
@@ -353,3 +355,44 @@ def test_the_command_prints_a_line_a_check(tmp_path, programs):
 def test_what_is_no_setting_is_refused(words, told):
     with pytest.raises(InputError, match=f"^{told}$"):
         doctor_command.results_root(words)
+
+
+def test_a_variable_that_libraries_stumble_over_is_named(tmp_path, monkeypatch):
+    """Not the libraries: all can be imported without it."""
+    monkeypatch.setattr(facts, "OF_LIBRARIES", ("MPL",))
+    monkeypatch.setenv("MPLBACKEND", "nope")
+    found = checks.check_imports(facts.probe())
+    assert found.level == checks.STOP and "matplotlib can't be imported" in found.found
+    assert "unset MPLBACKEND=nope" in found.advice and "requirements.lock" not in found.advice
+
+
+def test_a_working_directory_that_is_gone_is_told_as_such(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    found = checks.check_workplace(facts.workplace(Path()))
+    assert found.level == checks.STOP and "the working directory was deleted" in found.found
+    assert checks.check_disk(facts.place(Path("results"))).level == checks.STOP
+    assert facts._answer([sys.executable, "-c", "print(1)"]).stdout == "1\n"
+
+
+def test_programs_that_lack_are_told(programs):
+    assert checks.check_programs(facts.programs()).level == checks.OK
+    (programs / "git").unlink()
+    assert checks.check_programs(facts.programs()).level == checks.NOTE
+    (programs / "bash").unlink()
+    found = checks.check_programs(facts.programs())
+    assert found.level == checks.STOP and found.found.startswith("bash, git: not on the PATH")
+
+
+def test_a_folder_of_temporary_files_that_is_full_is_no_missing_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(facts.tempfile, "gettempdir", lambda: "/")
+    full = checks.Place(str(tmp_path), str(tmp_path), failed="No space left on device")
+    monkeypatch.setattr(
+        facts, "place", lambda folder: full if folder == tmp_path else checks.Place("/", "/")
+    )
+    found = checks.check_temporary(facts.temporary())
+    assert "No space left on device" in found.found and "making room" in found.advice
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    assert "make that folder" in checks.check_temporary(facts.temporary()).advice

@@ -95,7 +95,7 @@ def test_labels_on_other_grids(tmp_path, asked):
     if asked == "refuse":
         assert "coarse" not in cases
         assert "expected voxels that are the image's own, to 1% of a voxel" in said["coarse"]
-        assert "set on_other_grid: resample_label" in said["coarse"]
+        assert "set datasets.<name>.on_other_grid: resample_label" in said["coarse"]
     else:
         assert read_label(cases["coarse"].label).array.shape == heart.shape
         assert "resampled from another grid (shape 6x5x8 against 12x10x8" in said["coarse"]

@@ -14,6 +14,7 @@ from segstudy.cases import read_cases
 from segstudy.cli import main
 from segstudy.download.audit import audit, stop_if_unusable
 from segstudy.download.layouts import list_cases
+from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images.files import write_label, write_nifti
@@ -461,10 +462,29 @@ def test_a_name_that_a_file_or_a_shell_would_trip_over_has_a_safe_one(tmp_path, 
     dataset = table_of(tmp_path, name, "good")
     cases, problems = audit(list_cases(dataset), dataset)
     assert {(case.case, case.subject) for case in cases} >= {(safe, name)}
-    renamed = next(one for one in problems if one.case == safe)
-    assert (renamed.verdict, f"is called {safe} in all results" in renamed.problem) == (
-        WARNING,
-        True,
+    (renamed,) = [one for one in problems if "not every file system" in one.problem]
+    assert renamed.verdict == WARNING
+    assert (
+        f"1 case with characters in the name that not every file system and shell takes, called {safe} in"
+        in renamed.problem
+    )
+
+
+def test_all_names_that_are_written_otherwise_are_told_in_one_line(tmp_path):
+    names = ["Müller", "José", "Anna Maier", "Weiß", "Ek"]
+    (tmp_path / "cases.tsv").write_text(
+        "case\timage\tlabel\n"
+        + "".join(f"{name}\ta{n}.nii\tb{n}.nii\n" for n, name in enumerate(names))
+    )
+    for n in range(len(names)):
+        (tmp_path / f"a{n}.nii").touch()
+        (tmp_path / f"b{n}.nii").touch()
+    listing = list_cases(settings("table", tmp_path / "cases.tsv"))
+    cases, (told,) = named_safely(listing.cases)
+    assert [case.case for case in cases] == ["Mueller", "Jose", "Anna_Maier", "Weiss", "Ek"]
+    assert (
+        told.problem.startswith("4 cases with")
+        and "called Mueller, Jose, Anna_Maier and 1 more in" in told.problem
     )
 
 
@@ -606,7 +626,7 @@ def test_fail_writes_the_problems_and_no_cases(folder, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "case_001: imagesTr/case_001.nii.gz: 1 of 210" in said
     assert "1 case refused, 2 good" in said
-    assert "on_bad_case: drop" in said
+    assert ".on_bad_case: drop in the study file" in said
 
 
 def test_drop_goes_on_without_the_bad_case(folder, tmp_path, capsys):

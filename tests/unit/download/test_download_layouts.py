@@ -1,6 +1,7 @@
 """Which cases a folder or table holds, and what is left over."""
 
 import json
+import zipfile
 
 import pytest
 from download_builders import AFFINE, decathlon, describe, mask, settings, voxels, write_pair
@@ -8,6 +9,7 @@ from download_builders import AFFINE, decathlon, describe, mask, settings, voxel
 from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.images.files import write_label, write_nifti
+from segstudy.tables import read_rows
 
 
 def found(listing, verdict="refused"):
@@ -412,6 +414,8 @@ ROW = "one|scans/a.nii.gz|masks/a.nii.gz"
         (["case|label", "one|masks/a.nii.gz"], r"row 1: image columns none; expected image"),
         (["case|image", "one|scans/a.nii.gz"], r"row 1: the column 'label' is missing"),
         (["image|label", "scans/a.nii.gz|masks/a.nii.gz"], r"the column 'case' is missing"),
+        (["Case|Image|Label", ROW], r"image columns none; .*; write image in place of Image"),
+        (["CASE|image|label", ROW], r"the column 'case' is missing; write case in place of CASE"),
         (["case|image|image_t1|label", ROW + "|x"], r"image columns image, image_t1"),
         (["case|image|label|image", ROW + "|x"], r"the column 'image' stands twice"),
         (["case|image|label|Subject", ROW + "|x"], r"'Subject'; did you mean subject"),
@@ -449,6 +453,13 @@ def test_all_mistakes_of_a_table_are_said_at_once_and_those_of_a_kind_in_one_lin
 def test_a_table_in_another_encoding(table):
     with pytest.raises(InputError, match="not UTF-8"):
         table("case|image|label", "Jörg|scans/a.nii.gz|masks/a.nii.gz", encoding="latin-1")
+
+
+def test_a_spreadsheet_that_was_renamed_is_told_as_such(tmp_path):
+    with zipfile.ZipFile(tmp_path / "cases.tsv", "w") as file:
+        file.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(InputError, match=r"cases\.tsv: a spreadsheet .*; save it from there as"):
+        read_rows(tmp_path / "cases.tsv")
 
 
 def test_a_folder_is_no_table(tmp_path):

@@ -69,7 +69,7 @@ def test_a_mask_on_another_grid_is_resampled_on_request_alone(tmp_path, resample
         np.testing.assert_array_equal(label.array, heart())
         assert "resampled from another grid" in said
     else:
-        assert label is None and "set on_other_grid: resample_label" in said
+        assert label is None and "set datasets.<name>.on_other_grid: resample_label" in said
 
 
 def test_the_segment_of_a_dicom_file_that_is_called_as_the_structure_is_its_mask(tmp_path):

@@ -1,5 +1,6 @@
 """What is proposed for a folder, compared with what docs/your_data.md says of the same data set."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -362,3 +363,32 @@ def test_words_of_time_points_are_cases_of_a_person(tmp_path, name, times):
     assert set(cases.values()) == expected
     assert proposal.subjects == 3 or "write {subject}" in " ".join(proposal.unsure)
     assert "images" not in proposal.entry["source"] and "masks" not in proposal.entry["source"]
+
+
+NAMES = ["Anna Maier (2)", "Fox [post]", "MÜLLER, José", "Anna"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("{case}.nii.gz", "{case}_seg.nii.gz"),
+        ("{case}_T1.nii.gz", "seg {case}.nii.gz"),
+        ("images/{case}.nii.gz", "labels/{case}.nii.gz"),
+        ("{case}/image.nii.gz", "{case}/label.nii.gz"),
+    ],
+)
+def test_names_of_people_are_found_whatever_they_are_written_with(tmp_path, form, image, label):
+    """A label's name is composed, also where the image's is not: the letter is the same."""
+    for name in NAMES:
+        composed = unicodedata.normalize("NFC", name)
+        own = unicodedata.normalize(form, name)
+        same = own if image.startswith("{case}/") else composed
+        pair(tmp_path, image.format(case=own), label.format(case=same))
+    proposal = propose(tmp_path)
+    source = proposal.entry["source"]
+    assert (source["image"], source["label"]) == (image, label)
+    assert {case.case for case in list_cases(Dataset.model_validate(proposal.entry)).cases} == {
+        unicodedata.normalize("NFC", name) for name in NAMES
+    }
+    assert not [said for said in proposal.unsure if "left out" in said or "time points" in said]

@@ -145,5 +145,5 @@ def test_resampling_a_label_loses_no_voxel_unheard():
     wide = Grid((4, 4, 4), np.diag([5.0, 5, 5, 1]))
     with pytest.raises(InputError, match=r"no voxel is left of values \(voxels\) 3 \(1\) once"):
         on_grid(Image(speck, np.eye(4)), wide, resample=True)
-    with pytest.raises(InputError, match="or set on_other_grid: resample_label"):
+    with pytest.raises(InputError, match="or set datasets.<name>.on_other_grid: resample_label"):
         on_grid(Image(speck, np.eye(4)), wide, resample=False)

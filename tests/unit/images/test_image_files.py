@@ -307,7 +307,8 @@ def test_float_labels_with_whole_numbers_are_read_as_integers(tmp_path):
         (0.5, r"value 0\.5 in 1 of 120 voxels; expected whole numbers"),
         (np.nan, "non-finite"),
         (np.inf, "non-finite"),
-        (-1, "label values from -1 to 2"),
+        (-1, "label values from -1 to 2; expected 0 to 65535$"),
+        (-109, "label values from -109 to 2; expected 0 to 65535; it looks like an image"),
         (70000, "to 70000; expected 0 to 65535"),
     ],
 )

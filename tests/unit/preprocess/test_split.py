@@ -21,6 +21,7 @@ from segstudy.cases import (
 from segstudy.errors import InputError
 from segstudy.preprocess.split import split
 from segstudy.study import Splits
+from segstudy.words import count
 
 
 def case(name, subject=None, voxels=100, spacing=(1.0, 1.0, 1.0), **more):
@@ -61,7 +62,9 @@ def test_no_subject_is_in_two_folds(one, other, folds, seed, stratify_by):
     chosen = Splits(folds=folds, seed=seed, stratify_by=stratify_by)
     roles = {"a": "train", "b": "train"}
     if len(subjects) < folds:
-        with pytest.raises(InputError, match=f"{folds} folds for {len(subjects)} subjects"):
+        with pytest.raises(
+            InputError, match=f"{folds} folds for {count(len(subjects), 'subject')} to"
+        ):
             split({"a": one, "b": other}, roles, chosen)
         return
     splits = split({"a": one, "b": other}, roles, chosen)
@@ -158,7 +161,7 @@ def test_given_folds_are_kept():
             [case("a"), case("b"), case("c", split="test", fold=0)],
             "case c has split test and fold 0",
         ),
-        ([case("a")], "2 folds for 1 subjects"),
+        ([case("a")], "2 folds for 1 subject to"),
         ([case("a", split="test")], "2 folds for 0 subjects"),
     ],
 )
@@ -282,7 +285,7 @@ def test_a_label_map_of_a_tested_subject_is_left_out_by_the_fold_that_tests_it(c
         training, apart = trained(splits, fold, 0.2, 0)
         tested = {s.subject for s in splits if s.dataset == "images" and s.fold in (fold, None)}
         assert not tested & {s.subject for s in training + apart}
-    assert "1 subjects of label maps, e.g. far, bear the name of one that is kept" in caplog.text
+    assert "1 subject of label maps, e.g. far, by the name of one that is kept" in caplog.text
 
 
 def test_a_fixed_split_trains_on_every_case_but_those_for_testing():
@@ -350,7 +353,7 @@ def test_a_training_case_whose_subject_another_dataset_tests_is_left_out(role, f
         assert [found.case for found in learned + apart] == ["a2"]
         assert "a1" not in tested(splits, fold, "A")
         assert tested(splits, fold, "T") == ["t1", "t2"]
-    assert "1 subjects to train on, e.g. P1, bear the name" in caplog.text
+    assert "1 subject to train on, e.g. P1, by the name" in caplog.text
     assert "label maps" not in caplog.text
 
 
@@ -379,7 +382,7 @@ def test_the_name_of_a_subject_at_a_site_for_testing_is_warned_of(caplog):
     cohorts = {"A": [case("1"), case("2")], "T": [case("1"), case("7")]}
     found = fold_of(split(cohorts, {"A": "train", "T": "test"}, Splits(folds=2)))
     assert {found["A", "1"], found["A", "2"]} == {0, 1} and found["T", "1"] is None
-    assert "1 subjects that folds train on and test, e.g. 1, bear the name of one of" in caplog.text
+    assert "1 subject that folds train on and test, e.g. 1, by the name of one of" in caplog.text
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -401,7 +404,7 @@ def test_a_label_map_that_is_kept_for_testing_is_not_trained_on(caplog):
     cohorts = {"A": [case(f"c{n}") for n in range(4)], "maps": maps}
     found = fold_of(split(cohorts, {"A": "train", "maps": "train"}, Splits(folds=2)))
     assert (found["maps", "m0"], found["maps", "m1"]) == (UNTESTED, LEFT_OUT)
-    assert "1 label maps have split test, e.g. maps/m1, and no image" in caplog.text
+    assert "1 label map with split test, e.g. maps/m1, and no image" in caplog.text
 
 
 def test_where_nothing_is_left_to_train_on_the_names_are_told():

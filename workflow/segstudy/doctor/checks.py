@@ -3,7 +3,7 @@
 A finding is `ok`, a `note` (a run works, but something is lost or slow) or a `stop` (a run can't work).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ LEAST_MEMORY_GB, LITTLE_MEMORY_GB = 2, 8
 LITTLE_SHARED_GB = 1
 OTHERS_GB = 1
 """Memory of a GPU that other programs hold and that is worth a word; the driver itself holds some."""
+NO_FOLDER = "no such folder"
+"""Why a folder that is named takes no file, where it is not there."""
 NAMED = 6
 """How many of a list are named in a line."""
 FOR = {
@@ -149,7 +151,8 @@ def _compared(
 class Probe:
     """What the compiled libraries say when they are imported; see `probe.probed`.
 
-    died: how the process ended that imported them, where it gave no answer.
+    died: how the process ended that imported them, where it gave no answer. variables: those of the environment, as
+    `NAME=value`, without which all can be imported.
     """
 
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -157,11 +160,16 @@ class Probe:
     least_driver: int | None = None
     reason: str = ""
     died: str = ""
+    variables: tuple[str, ...] = ()
 
 
 def check_imports(facts: Probe) -> Finding:
     """Check that compiled libraries load: on this system, and with each other."""
     advice = "install the versions of requirements.lock into an environment that holds nothing else"
+    if facts.variables:
+        one = len(facts.variables) == 1
+        which = "this variable" if one else "one of these variables"
+        advice = f"{which} is why, as they can be imported without: unset {_some(facts.variables)}"
     if facts.died:
         return Finding("libraries", STOP, f"importing them {facts.died}", advice)
     if facts.failed:
@@ -291,6 +299,27 @@ def check_memory(facts: Memory) -> Finding:
         advice = "enough for small images; jobs at a time: --resources mem_mb=N limits what they ask for together"
         return Finding("memory", NOTE, found, advice)
     return Finding("memory", OK, found)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Programs that are not on the PATH, of those that a run needs and of those that help; and the PATH."""
+
+    missing: tuple[str, ...] = ()
+    helpful: tuple[str, ...] = ()
+    path: str = ""
+
+
+def check_programs(facts: Programs) -> Finding:
+    """Check that the programs are there that Snakemake starts, and git, by which the commit of a clone is told."""
+    found = f"{', '.join((*facts.missing, *facts.helpful))}: not on the PATH ({facts.path})"
+    if facts.missing:
+        advice = "Snakemake needs them: install them, or put their folder on the PATH, most often /usr/bin or /bin"
+        return Finding("programs", STOP, found, advice)
+    if facts.helpful:
+        advice = "only to clone segstudy, and for a package to name the commit of a clone"
+        return Finding("programs", NOTE, found, advice)
+    return Finding("programs", OK, "bash, which and git are on the PATH")
 
 
 @dataclass(frozen=True)
@@ -431,10 +460,11 @@ def check_caches(facts: Place) -> Finding:
 
 @dataclass(frozen=True)
 class Temporary:
-    """The folder of temporary files that Python uses, and the one that `TMPDIR` names, if any."""
+    """The folder of temporary files that Python uses, and the one that `TMPDIR` names, if any, and why that takes no file."""
 
     used: Place
     named: str = ""
+    why: str = ""
 
 
 def check_temporary(facts: Temporary) -> Finding:
@@ -444,8 +474,12 @@ def check_temporary(facts: Temporary) -> Finding:
         found = f"{used.folder}: no file can be written ({used.failed})"
         return Finding("temporary", STOP, found, "export TMPDIR=DIR")
     if facts.named and Path(facts.named).absolute() != Path(used.folder).absolute():
-        found = f"TMPDIR={facts.named} takes no file, and {used.folder} is used"
-        return Finding("temporary", NOTE, found, "make that folder, or unset TMPDIR")
+        why = f" ({facts.why})" if facts.why else ""
+        found = f"TMPDIR={facts.named} takes no file{why}, and {used.folder} is used"
+        make = (
+            "make that folder" if facts.why == NO_FOLDER else "let it take files, as by making room"
+        )
+        return Finding("temporary", NOTE, found, f"{make}, or unset TMPDIR")
     return _roomy("temporary", used, "TMPDIR")
 
 
@@ -546,7 +580,7 @@ def check_slurm(facts: Slurm) -> Finding:
     return Finding("slurm", OK, found)
 
 
-def _some(told: list[str]) -> str:
+def _some(told: Sequence[str]) -> str:
     """Join the first of a list, and count the others."""
     more = f" and {len(told) - NAMED} more" if len(told) > NAMED else ""
     return ", ".join(told[:NAMED]) + more

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -91,19 +92,44 @@ def _number(requirement: str) -> str:
     return re.sub(r"[^0-9.]", "", requirement)
 
 
+OF_LIBRARIES = ("KMP_", "LD_", "MKL_", "MPL", "NUMBA_", "PYTHONHOME", "PYTHONPATH", "TORCH")
+"""How variables begin that compiled libraries, or the system that loads them, read when they are imported."""
+
+
 def probe() -> checks.Probe:
-    """Import the compiled libraries in a process of its own."""
+    """Import the compiled libraries in a process of its own; where that fails, again without the variables that they read."""
+    found = _probed({})
+    set_here = sorted(name for name in os.environ if name.startswith(OF_LIBRARIES))
+    if not (found.died or found.failed) or not set_here:
+        return found
+    without = _probed(dict.fromkeys(set_here))
+    if without.died or without.failed:
+        return found
+    return replace(found, variables=tuple(f"{name}={os.environ[name]}" for name in set_here))
+
+
+def _probed(variables: Mapping[str, str | None]) -> checks.Probe:
+    """Import the compiled libraries; variables: set, or taken away (None)."""
     words = [sys.executable, "-m", "segstudy.doctor.probe"]
     package = str(shipped.PACKAGE.parent)
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    known = () if "PYTHONPATH" in variables else (os.environ.get("PYTHONPATH"),)
+    path = os.pathsep.join(filter(None, [package, *known]))
+    given = {**variables, "PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"}
     try:
-        asked = _answer(words, IMPORTS_S, {"PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"})
+        asked = _answer(words, IMPORTS_S, given)
         return checks.Probe(**parse_json(asked.stdout, "libraries"))
     except subprocess.TimeoutExpired:
         return checks.Probe(died=f"took more than {IMPORTS_S} s")
     except InputError:
         said = (asked.stderr.strip().splitlines() or ["without a word"])[-1]
         return checks.Probe(died=f"ended with code {asked.returncode} ({said[:200]})")
+
+
+def programs() -> checks.Programs:
+    """Look for the programs that a run needs, and for git."""
+    helpful = tuple(name for name in ("git",) if shutil.which(name) is None)
+    path = os.environ.get("PATH", "not set")
+    return checks.Programs(tuple(machine.missing_programs()), helpful, path)
 
 
 def visible_gpus() -> checks.Gpus:
@@ -210,9 +236,15 @@ def encoding() -> checks.Encoding:
     )
 
 
+GONE = "the working directory was deleted, or its disk is away"
+
+
 def place(folder: Path) -> checks.Place:
     """Try to write into a folder, or the nearest one above that exists, and measure what is free there."""
-    near = folder.absolute()
+    try:
+        near = folder.absolute()
+    except FileNotFoundError:
+        return checks.Place(str(folder), str(folder), failed=GONE)
     while not near.exists() and near != near.parent:
         near = near.parent
     found: dict[str, Any] = {"folder": str(folder), "looked_at": str(near)}
@@ -278,7 +310,10 @@ def temporary() -> checks.Temporary:
         where = named or "/tmp"
         failed = "nor in any other folder that Python tries"
         return checks.Temporary(checks.Place(where, where, failed=failed), named)
-    return checks.Temporary(place(Path(used)), named)
+    why = ""
+    if named:
+        why = place(Path(named)).failed if Path(named).is_dir() else checks.NO_FOLDER
+    return checks.Temporary(place(Path(used)), named, why)
 
 
 def slurm(profile: str | None) -> checks.Slurm:
@@ -348,9 +383,15 @@ def profile_partitions(content: Any) -> tuple[str, ...]:
 
 
 def _answer(
-    words: list[str], patience_s: float | None = None, variables: Mapping[str, str] | None = None
+    words: list[str],
+    patience_s: float | None = None,
+    variables: Mapping[str, str | None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program and return what it printed, whatever the encoding."""
+    """Run a program and return what it printed, whatever the encoding; variables: set, or taken away (None).
+
+    It starts in the root of the file system where the working directory is gone, of which another line tells.
+    """
+    environment = {**os.environ, **(variables or {})}
     return subprocess.run(
         words,
         capture_output=True,
@@ -358,6 +399,16 @@ def _answer(
         errors="replace",
         timeout=patience_s or PATIENCE_S,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, **(variables or {})},
+        env={name: value for name, value in environment.items() if value is not None},
+        cwd=None if _is_here() else "/",
         check=False,
     )
+
+
+def _is_here() -> bool:
+    """Tell whether the working directory is there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

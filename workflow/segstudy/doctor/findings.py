@@ -34,6 +34,7 @@ def findings(results: Path, profile: str | None = None) -> Iterator[Finding]:
         "cuda": lambda: checks.check_cuda(gpus(), probe()),
         "cores": lambda: checks.check_cores(facts.cores()),
         "memory": lambda: checks.check_memory(facts.memory()),
+        "programs": lambda: checks.check_programs(facts.programs()),
         "shared memory": lambda: checks.check_shared(facts.shared_memory()),
         "encoding": lambda: checks.check_encoding(facts.encoding()),
         "results": lambda: checks.check_disk(disk()),

@@ -122,6 +122,7 @@ def stop_if_unusable(
     dataset: Dataset,
     table: Path,
     root: Path = Path(),
+    name: str = "<name>",
 ) -> None:
     """Raise InputError where the study cannot go on with the cases that the audit left.
 
@@ -140,6 +141,8 @@ def stop_if_unusable(
         The table of problems, for the error.
     root
         The folder that the problems' files are relative to.
+    name
+        Of the dataset in the study file.
     """
     refused = [problem for problem in problems if problem.verdict == REFUSED]
     if refused and dataset.on_bad_case == "fail":
@@ -150,8 +153,8 @@ def stop_if_unusable(
         count = len({problem.case or problem.file for problem in refused})
         lines.append(
             f"{count} case{'s' if count > 1 else ''} refused, {len(cases)} good; all problems are "
-            f"in {table}. Correct or remove the files, or set on_bad_case: drop to go on "
-            "without these cases"
+            f"in {table}. Correct or remove the files, or set datasets.{name}.on_bad_case: drop in the study "
+            "file to go on without these cases"
         )
         raise InputError("\n".join(lines))
     if not cases:

@@ -181,9 +181,10 @@ def _audit(options: argparse.Namespace) -> None:
         listing = convert.merge_masks(
             listing, dataset.structures, options.threads, resample, dataset.spacing_mm or ()
         )
-    for given in (case.case for case in listing.cases):
-        if given != safe_name(given):
-            log.info("%r is called %s in all results", given, safe_name(given))
+    names = {case.case: safe_name(case.case) for case in listing.cases}
+    renamed = [f"{given!r}: {safe}" for given, safe in names.items() if given != safe]
+    if renamed:
+        log.info("names in all results: %s", ", ".join(renamed))
     corrections = correction_records.corrected(options.corrections, options.dataset)
     listing = replace(listing, cases=correction_records.applied(listing.cases, corrections))
     cases, problems = audit(listing, dataset, options.threads, derived)
@@ -192,7 +193,7 @@ def _audit(options: argparse.Namespace) -> None:
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     correction_records.refuse_lost(corrections, cases, problems)
-    stop_if_unusable(cases, problems, dataset, options.problems, listing.root)
+    stop_if_unusable(cases, problems, dataset, options.problems, listing.root, options.dataset)
     convert.remove_others(derived, cases)
     write_cases(options.cases, cases, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.images.formats.dicom_files import CONTOURS, SEGMENTATION, object_class
-from segstudy.images.names import is_image, is_picture
+from segstudy.images.names import composed, ending, is_image, is_picture
 from segstudy.images.unreadable import is_dicom, is_series
 
 _KEPT = r"(?i:(?<![a-z0-9])t[12][a-z]{0,4}(?![a-z0-9])|(?<![a-z0-9])[1-4]d(?![a-z0-9]))"
@@ -144,6 +145,66 @@ def groups_of(paths: Iterable[str], words: Iterable[str] = ()) -> list[Group]:
     return [_group(texts, own) for texts, own in sorted(alike.items())]
 
 
+_BREAK = re.compile(r"[-_. ]+")
+LEAST_SHARE = 8
+"""A folder, or an affix of the names in it, counts that has one in so many of the files."""
+
+
+def groups_by_names(paths: Sequence[str]) -> list[Group]:
+    """Group paths by a whole name, as that of a person is, and what stands before or behind it: `Anna Maier`, `Anna Maier_seg`.
+
+    The names are those that most files of two kinds have in common. A kind is a folder, an ending, and what all its names
+    begin or end with. An accent counts as the same letter, composed or not.
+    """
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(os.path.dirname(path), []).append(path)
+    kinds: dict[tuple[str, str], dict[str, str]] = {}
+    for folder, own in folders.items():
+        if len(own) * LEAST_SHARE >= len(paths):
+            kinds |= _kinds(f"{folder}/" if folder else "", own)
+    pairs = itertools.combinations(kinds, 2)
+    shared = [kinds[one].keys() & kinds[other].keys() for one, other in pairs]
+    names = max(shared, key=lambda own: (len(own), sum(map(len, own))), default=set())
+    found: list[Group] = []
+    used: set[str] = set()
+    for texts, own in sorted(
+        kinds.items(), key=lambda kind: (-len(kind[1].keys() & names), kind[0])
+    ):
+        files = {(name,): path for name, path in own.items() if name in names and path not in used}
+        used |= set(files.values())
+        if 2 * len(files) > len(names):
+            found.append(Group(texts, (0,), files))
+    return found
+
+
+def _kinds(top: str, paths: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
+    """Return what stands before and behind the names of a folder's files -> name -> path; the same file may be of several kinds."""
+    least = max(2, len(paths) / LEAST_SHARE)
+    parted = [_without_ending(path.removeprefix(top)) for path in paths]
+    begins = Counter(name[: cut.end()] for name, _ in parted for cut in _BREAK.finditer(name))
+    ends = Counter(name[cut.start() :] for name, _ in parted for cut in _BREAK.finditer(name))
+    kinds: dict[tuple[str, str], dict[str, str]] = {}
+    for path, (name, end) in zip(paths, parted, strict=True):
+        cuts = [("", "")]
+        cuts += [(name[: cut.end()], "") for cut in _BREAK.finditer(name)]
+        cuts += [("", name[cut.start() :]) for cut in _BREAK.finditer(name)]
+        for before, behind in cuts:
+            inner = name[len(before) : len(name) - len(behind)]
+            often = (not before or begins[before] >= least) and (
+                not behind or ends[behind] >= least
+            )
+            if inner and often:
+                kinds.setdefault((top + before, behind + end), {})[composed(inner)] = path
+    return kinds
+
+
+def _without_ending(name: str) -> tuple[str, str]:
+    """Return a name without the ending of an image or picture, and that ending as it is written."""
+    end = ending(name) or (os.path.splitext(name)[1] if is_picture(name) else "")
+    return name[: len(name) - len(end)], name[len(name) - len(end) :]
+
+
 def _varying(words: Iterable[str]) -> re.Pattern:
     """Return the expression of what may vary between the files of a group, and of what is kept."""
     alone = "".join(rf"|(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])" for word in sorted(words))
@@ -193,7 +254,7 @@ def _parted(path: str, varying: re.Pattern = _PARTS) -> tuple[tuple[str, ...], l
 
 
 def _folders_alike(paths: list[str]) -> tuple[str, set[str]]:
-    """Find folders without numbers that hold the same kinds of files each, several kinds: `anna`, `bert`, or `Utrecht`.
+    """Find folders without numbers, most of them, that hold the same kinds of files each, several kinds: `anna`, `bert`, or `Utrecht`.
 
     Returns
     -------
@@ -207,10 +268,13 @@ def _folders_alike(paths: list[str]) -> tuple[str, set[str]]:
     inside: dict[str, set[tuple[str, ...]]] = {}
     for path in paths:
         folder, slash, rest = path.removeprefix(top).partition("/")
-        if slash and not _PARTS.search(folder):
+        if slash:
             inside.setdefault(folder, set()).add(_parted(rest)[0])
-    kinds = list(inside.values())
-    return top, {name for name, own in inside.items() if len(own) > 1 and kinds.count(own) > 1}
+    kinds = [own for name, own in inside.items() if not _PARTS.search(name)]
+    alike = {name for name, own in inside.items() if len(own) > 1 and kinds.count(own) > 1}
+    # `Anna Maier (2)` is a name among names; `p1`, `p2` and a `mean` are numbers.
+    plain = {name for name in alike if not _PARTS.search(name)}
+    return top, alike if 2 * len(plain) > len(alike) else plain
 
 
 def by_each(group: Group, variable: int) -> list[Group]:

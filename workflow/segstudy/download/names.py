@@ -8,11 +8,10 @@ from segstudy.cases import Case
 from segstudy.download.problems import Problem
 from segstudy.images.names import named_alike, safe_name
 from segstudy.images.value_checks import WARNING
+from segstudy.words import count
 
-RENAMED = (
-    "the name has characters that not every file system and shell takes: the case is called {} in all "
-    "results; the log of the audit says which is which"
-)
+SHOWN = 3
+"""New names that are told in a line."""
 
 
 def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
@@ -24,7 +23,9 @@ def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
     given = [case.case for case in cases]
     safe = [safe_name(name) for name in given]
     counts = Counter(name.lower() for name in safe)
-    named, problems = [], []
+    named: list[Case] = []
+    problems: list[Problem] = []
+    renamed: list[str] = []
     for case, name in zip(cases, safe, strict=True):
         number = counts[name.lower()]
         if number > 1:
@@ -37,7 +38,14 @@ def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
             continue
         named.append(replace(case, case=name))
         if name != case.case:
-            problems.append(Problem(name, str(case.files[0]), RENAMED.format(name), WARNING))
+            renamed.append(name)
+    if renamed:
+        more = f" and {len(renamed) - SHOWN} more" if len(renamed) > SHOWN else ""
+        text = (
+            f"{count(len(renamed), 'case')} with characters in the name that not every file system and shell takes, called "
+            f"{', '.join(renamed[:SHOWN])}{more} in all results; the log of the audit lists both names"
+        )
+        problems.append(Problem("", "", text, WARNING))
     return named, problems
 
 

@@ -17,6 +17,7 @@ from segstudy.download.name_groups import (
     Key,
     aligned,
     by_each,
+    groups_by_names,
     groups_of,
     image_paths,
     names_of,
@@ -24,6 +25,7 @@ from segstudy.download.name_groups import (
 )
 from segstudy.download.proposal_parts import Proposal, modality_of, name_from, values_of
 from segstudy.errors import InputError
+from segstudy.file_patterns import Pattern
 from segstudy.files import read_json
 from segstudy.images import segments
 from segstudy.images.files import read_image, read_label
@@ -222,12 +224,14 @@ def _patterns(root: Path) -> Proposal | None:
         _as_many_variables(root, images, labels),
     )
     every = [*labels, *images]
-    # A soft mask beside its image is no image, either.
-    images = [one for one in images if not one.is_named_label] or images
-    pairs = [
-        _Pair(one, other, *aligned(one.group, other.group)) for one in images for other in labels
-    ]
-    number = max((len(pair.keys) for pair in pairs), default=0)
+    images, pairs, number = _paired(labels, images)
+    by_names = groups_by_names(paths)
+    if any(len(group.files) > number for group in by_names):
+        named = _apart_by_content([_Content(root, group) for group in by_names])
+        named_images, named_pairs, named_number = _paired(*named)
+        if named_number > number:
+            labels, images, pairs, number = named[0], named_images, named_pairs, named_number
+            has_times = False
     if not number:
         _say_unreadable(root, [one for one in every if one.is_named_label])
         return None
@@ -246,13 +250,17 @@ def _patterns(root: Path) -> Proposal | None:
     _name_labels(entry, of_image, number, names, unsure)
     used = {id(one) for one in (image, *channels.values())}
     rest = [one for one in images if id(one) not in used]
-    unsure += [f"source.image: {one.group.first} is left out" for one in rest]
     paired = {id(pair.label) for pair in of_image}
-    unsure += [
-        f"source.label: {one.group.first} is left out" for one in labels if id(one) not in paired
-    ]
+    rest_labels = [one for one in labels if id(one) not in paired]
+    patterns = [Pattern(text) for text in _patterns_in(entry["source"])]
+    for role, left in (("image", rest), ("label", rest_labels)):
+        unsure += [
+            f"source.{role}: {one.group.first} is left out"
+            for one in left
+            if not any(pattern.match(one.group.first) for pattern in patterns)
+        ]
     _name_modality(entry, image, unsure)
-    if has_times:
+    if has_times and image.group.variables > 1:  # else the word is the whole name of the case
         unsure.append(
             f"source: {', '.join(sorted(words))} in the names are each taken for a case, as time points of a person are"
         )
@@ -271,6 +279,26 @@ def _apart_by_content(contents: Sequence[_Content]) -> tuple[list[_Content], lis
         labels = [one for one in contents if one.is_named_label]
         images = [one for one in contents if not one.is_named_label]
     return labels, images
+
+
+def _paired(
+    labels: Sequence[_Content], images: Sequence[_Content]
+) -> tuple[list[_Content], list["_Pair"], int]:
+    """Return the images, their pairs with labels, and the most cases that a pair has."""
+    # A soft mask beside its image is no image, either.
+    images = [one for one in images if not one.is_named_label] or list(images)
+    pairs = [
+        _Pair(one, other, *aligned(one.group, other.group)) for one in images for other in labels
+    ]
+    return images, pairs, max((len(pair.keys) for pair in pairs), default=0)
+
+
+def _patterns_in(source: Any) -> list[str]:
+    """Return the patterns of a source: those of images, labels and masks."""
+    if isinstance(source, str):
+        return [source]
+    inner = source.values() if isinstance(source, Mapping) else source
+    return [text for one in inner for text in _patterns_in(one)]
 
 
 def _as_many_variables(

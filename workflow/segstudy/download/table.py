@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,10 +210,13 @@ def _check_columns(rows: Rows, dataset: Dataset) -> list[str]:
         )
         raise InputError(
             f"{rows.head}: image columns {', '.join(image_columns) or 'none'}; expected {wanted}{rows.tabs}; found {', '.join(repr(name) for name in header[:6])}"
+            f"{_in_small_letters(header, (*single, *each))}"
         )
     for name in ("case", "label"):
         if name not in header:
-            raise InputError(f"{rows.head}: the column {name!r} is missing")
+            raise InputError(
+                f"{rows.head}: the column {name!r} is missing{_in_small_letters(header, (name,))}"
+            )
     for name in header:
         if name in ("case", "label", *image_columns, *_OPTIONAL):
             continue
@@ -226,6 +229,13 @@ def _check_columns(rows: Rows, dataset: Dataset) -> list[str]:
             known = ", ".join(("case", *image_columns, "label", *_OPTIONAL))
             raise InputError(f"{rows.head}: unknown key {name!r}; expected {known}")
     return image_columns if image_columns == single else each
+
+
+def _in_small_letters(header: Sequence[str], wanted: Iterable[str]) -> str:
+    """Return advice on names of columns that are right but for capitals."""
+    known = {name.lower(): name for name in wanted}
+    near = [name for name in header if name.lower() in known and name not in known.values()]
+    return "".join(f"; write {known[name.lower()]} in place of {name}" for name in near)
 
 
 def _case(

@@ -21,7 +21,7 @@ from segstudy.follow.record import PREVIEW, name_of, owners, read_events, stage_
 from segstudy.follow.sentences import error_in
 from segstudy.follow.times import UNKNOWN, Estimate, Learned, Times
 from segstudy.jobs.inputs import Inputs
-from segstudy.jobs.machine import cache_variables
+from segstudy.jobs.machine import cache_variables, refuse_place
 from segstudy.jobs.options import job_environment
 from segstudy.jobs.resources import JobResources
 from segstudy.jobs.results import ResultPaths
@@ -95,8 +95,9 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
     Raises
     ------
     InputError
-        In Snakemake's words, where it cannot plan.
+        Where Snakemake cannot start here, and in its words where it cannot plan.
     """
+    refuse_place()
     alone = shipped.alone(Path(".snakemake"))
     caches = cache_variables(Path(".snakemake", "cache"))
     with tempfile.TemporaryDirectory() as folder:

@@ -116,6 +116,10 @@ def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> I
     return replace(images[0], array=array, notes=notes, has_spacing=has_spacing)
 
 
+LIKE_IMAGE = 100
+"""Values that lie further apart than this, some of them below 0, are those of an image, and no label map's."""
+
+
 def read_label(
     path: Path | str,
     grid: Grid | None = None,
@@ -153,7 +157,8 @@ def read_label(
         array, off = to_integers(array, path, _scale(path))
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
-        raise InputError(f"{path}: label values from {low} to {high}; expected 0 to 65535")
+        image = "; it looks like an image: name the label map" if high - low > LIKE_IMAGE else ""
+        raise InputError(f"{path}: label values from {low} to {high}; expected 0 to 65535{image}")
     dtype = np.uint8 if high < 256 else np.uint16
     array = np.ascontiguousarray(array.astype(dtype))
     return Image(array, stored.affine, off, **stored.told)

@@ -118,7 +118,11 @@ def on_grid(label: Image, grid: Grid, resample: bool | None) -> Image:
         return fitted(label, grid)
     except InputError as error:
         if not resample:
-            setting = "" if resample is None else ", or set on_other_grid: resample_label"
+            setting = (
+                ""
+                if resample is None
+                else ", or set datasets.<name>.on_other_grid: resample_label in the study file"
+            )
             raise InputError(
                 f"other grid than its image (named first): {error}. Export the label on its image's grid{setting}"
             ) from None

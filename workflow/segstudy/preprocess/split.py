@@ -17,8 +17,10 @@ from segstudy.cases import (
     training_side,
 )
 from segstudy.errors import InputError
+from segstudy.folds import refuse_too_few
 from segstudy.log import log
 from segstudy.study import Splits
+from segstudy.words import count
 
 Key = tuple[str, str]
 """A case: dataset and name."""
@@ -238,17 +240,17 @@ def _untested(
     alike = {cases[key].subject for key in strict} & elsewhere
     if alike:
         log.warning(
-            "%d subjects to train on, e.g. %s, bear the name of one that is kept for testing in another dataset: taken for the same "
+            "%s to train on, e.g. %s, by the name of one that is kept for testing in another dataset: taken for the same "
             "people, and their cases left out of all trainings; if they are others, give them names of their own",
-            len(alike),
+            count(len(alike), "subject"),
             min(alike),
         )
     alike = {case.subject for key, case in cases.items() if key not in strict} & elsewhere
     if alike:
         log.warning(
-            "%d subjects of label maps, e.g. %s, bear the name of one that is kept for testing in another "
+            "%s of label maps, e.g. %s, by the name of one that is kept for testing in another "
             "dataset: if they are the same people, leave these maps out",
-            len(alike),
+            count(len(alike), "subject"),
             min(alike),
         )
     return left_out_by
@@ -266,8 +268,8 @@ def _without_images(
     }
     if found:
         log.warning(
-            "%d label maps have split test, e.g. %s, and no image to predict: neither trained on nor tested",
-            len(found),
+            "%s with split test, e.g. %s, and no image to predict: neither trained on nor tested",
+            count(len(found), "label map"),
             "/".join(min(found)),
         )
     return found
@@ -299,9 +301,9 @@ def _refuse_tested_elsewhere(
     alike = sorted({case.subject for case in training.values()} & elsewhere.keys())
     if alike:
         log.warning(
-            "%d subjects that folds train on and test, e.g. %s, bear the name of one of dataset %s, which is only for testing: taken "
+            "%s that folds train on and test, e.g. %s, by the name of one of dataset %s, which is only for testing: taken "
             "for other people; if they are the same, leave their cases out of one of the two, or give them split test",
-            len(alike),
+            count(len(alike), "subject"),
             alike[0],
             elsewhere[alike[0]],
         )
@@ -457,11 +459,7 @@ def _deal(
     known: Mapping[str, int],
 ) -> dict[str, int]:
     """Deal the subjects into folds: each into its known one, else into a new one."""
-    if len(subjects) < settings.folds:
-        raise InputError(
-            f"{settings.folds} folds for {len(subjects)} subjects to train on; expected at least one "
-            "subject a fold: lower splits.folds or add cases"
-        )
+    refuse_too_few(len(subjects), settings)
     generator = np.random.default_rng(settings.seed)
     names = sorted(subjects)
     if settings.stratify_by == "foreground_volume":

@@ -963,7 +963,8 @@ def caveats(results: Results) -> str:
     """List what the records say against the results."""
     study, look, said = results.study, results.look, []
     if study.quick:
-        said.append("This is a first look: networks are small and were trained briefly.")
+        folds = f"; {study.folds_run}" if study.folds_run else ""
+        said.append(f"This is a first look: networks are small and were trained briefly{folds}.")
     if study.partial:
         said.append(f"Not all is done: {'; '.join(study.partial)}.")
     if study.splits.group_by == "case_though_it_leaks":

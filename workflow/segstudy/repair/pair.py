@@ -36,7 +36,7 @@ def read_pair(case: Case, settings: RepairedCohort) -> tuple[Image, Image]:
     if bad:
         raise InputError(
             f"{case.images[0]}: case {case.case}: {bad} voxels are not finite; the verdict of the "
-            "repair rests on the image. Mend the file, or set on_bad_case: drop"
+            "repair rests on the image. Mend the file, or leave the case out"
         )
     return label, image
 

@@ -15,8 +15,8 @@ SMALL: dict[str, dict[str, Any]] = {
 """The size of the networks that are no U-Net, whose channels are `CHANNELS` at most."""
 
 
-IN_BRIEF = "networks are small and trained briefly; take out quick: true for results"
-"""What is to be said of a quick study wherever its results are met."""
+IN_BRIEF = "networks are small and trained briefly"
+"""What is to be said of a quick study wherever its results are met, beside its folds."""
 
 
 def shortened(model: Any) -> Any:

@@ -49,8 +49,9 @@ class Study(Settings):
     description: str = Field("", description="a paragraph for the report")
     quick: bool = Field(
         False,
-        description="train every network small and briefly (at most 4 epochs of 50 steps, in two folds), whatever other keys say: for "
-        "a first look at data and report, in minutes on a laptop; the report says so. Take it out for results",
+        description="train every network small and briefly (at most 4 epochs of 50 steps), and run two of the N folds of `splits.folds`, "
+        "so that about 2/N of the subjects are tested, whatever other keys say: for a first look at data and report, in minutes on a "
+        "laptop; the report says so. Folds are dealt as without it, so that they stay when it is taken out, as it is for results",
     )
     datasets: dict[Name, Dataset] = Field(min_length=1)
     corrections: str | None = Field(
@@ -139,7 +140,19 @@ class Study(Settings):
     @property
     def in_brief(self) -> str:
         """What is to be said of the study wherever its results are met; empty for one that is no first look."""
-        return f"for a first look only (quick: true): {IN_BRIEF}" if self.quick else ""
+        if not self.quick:
+            return ""
+        folds = f"; {self.folds_run}" if self.folds_run else ""
+        return f"for a first look only (quick: true): {IN_BRIEF}{folds}; take out quick: true for results"
+
+    @property
+    def folds_run(self) -> str:
+        """Say how many of the folds run, and so how many subjects are tested; empty where all do."""
+        run, dealt = len(self.folds), self.splits.folds
+        if run == dealt or not self.cross_validated_datasets:
+            return ""
+        verb, which = ("is", "it") if run == 1 else ("are", "them")
+        return f"{run} of {dealt} folds {verb} run, so that about {run}/{dealt} of the subjects dealt into {which} are tested"
 
     def plugins(self) -> dict[str, str]:
         """Return every plug-in of the study: its key in the study file, e.g. `models.own.network` -> its reference."""

@@ -94,6 +94,10 @@ def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
             keys = keys_at(kind, loc[:-1])
             if str(loc[-1]) in GONE and loc[0] == "statistics":
                 return f"this key is gone; {GONE[str(loc[-1])]}"
+            places = _places_of(str(loc[-1]), kind, _keys(problem)[:-1])
+            if places:
+                allowed = f"Allowed here: {', '.join(keys)}"
+                return f"unknown key; it belongs into {' or '.join(places)}. {allowed}"
             return "unknown key" + _allowed_instead(str(loc[-1]), keys, "Allowed here")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
@@ -163,6 +167,47 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
                 kinds = settings_in(field.annotation)
                 break
     return kinds, field
+
+
+MOST_PLACES = 3
+"""A key that stands in more places than these, such as `name`, was meant for none of them in particular."""
+
+
+def _places_of(key: str, kind: type[BaseModel], found: Keys) -> list[str]:
+    """Return where in a study file a key belongs, such as `datasets.<name>`; none where it has too many places.
+
+    found: the place where it stands, which is not told: there it is one of another kind, as of another network.
+    """
+    places: dict[tuple[str, ...], None] = {}
+    waiting: list[tuple[type[BaseModel], tuple[str, ...]]] = [(kind, ())]
+    seen = set()
+    for settings, place in waiting:
+        if settings in seen:
+            continue
+        seen.add(settings)
+        for name, field in settings.model_fields.items():
+            if field.json_schema_extra == INTERNAL:
+                continue
+            if name == key:
+                places[place] = None
+            inside = (*place, name, *(["<name>"] if _is_by_name(field.annotation) else []))
+            waiting += [(inner, inside) for inner in settings_in(field.annotation)]
+    here = [
+        place for place in places if len(place) == len(found) and all(map(_is_same, place, found))
+    ]
+    if here or len(places) > MOST_PLACES:
+        return []
+    return [".".join(place) or "the top level of the file" for place in places]
+
+
+def _is_same(part: str, found: Any) -> bool:
+    return part in ("<name>", found)
+
+
+def _is_by_name(annotation: Any) -> bool:
+    """Tell whether settings stand below names that a person gives."""
+    parts = typing.get_args(annotation)
+    return typing.get_origin(annotation) is dict or any(map(_is_by_name, parts))
 
 
 def keys_at(kind: type[BaseModel], loc: tuple) -> list[str]:
