@@ -299,6 +299,12 @@ def test_files_that_a_page_names_are_there(path):
     assert not [name for name in named if not (REPOSITORY / name).exists()]
 
 
+def test_the_plan_of_the_house_names_every_command_for_people():
+    page = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.search(r"commands for people: (.+?) \|", page)[1]
+    assert sorted(re.findall(r"`(\w+)`", named)) == sorted(cli.TOOLS)
+
+
 def test_pages_that_messages_name_are_there():
     """Messages and docstrings send readers to pages."""
     for path in REPOSITORY.glob("workflow/**/*.*"):
@@ -349,6 +355,7 @@ def test_forms_of_issues_ask_for_the_doctor(path):
     assert all((REPOSITORY / page).is_file() for page in pages)
     names = [part["id"] for part in form["body"] if part["type"] != "markdown"]
     assert "doctor" in names
+    assert "SECURITY.md" in form["body"][0]["attributes"]["value"]
     assert len(set(names)) == len(names)
     for part in form["body"]:
         assert part["type"] in ("markdown", "textarea")
