@@ -299,6 +299,15 @@ def test_files_that_a_page_names_are_there(path):
     assert not [name for name in named if not (REPOSITORY / name).exists()]
 
 
+def test_files_that_contributing_names_within_the_package_are_there():
+    text = documents.prose(REPOSITORY / "CONTRIBUTING.md")
+    told = text.partition("\n## Where each kind")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/.]+/[\w.]*)`", told))
+    assert len(named) > 20
+    folders = (REPOSITORY, REPOSITORY / "workflow/segstudy")
+    assert [name for name in named if not any((one / name).exists() for one in folders)] == []
+
+
 def test_the_plan_of_the_house_names_every_command_for_people():
     page = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
     named = re.search(r"commands for people: (.+?) \|", page)[1]
