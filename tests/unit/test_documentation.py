@@ -290,6 +290,29 @@ def test_words_stand_once_and_in_alphabetical_order():
     assert words == sorted(set(words))
 
 
+def opening(path: Path) -> str:
+    """The first line below a page's title, of the page that it includes where it is no more than that."""
+    text = path.read_text(encoding="utf-8")
+    included = re.match(r"```\{include\} (\S+)", text)
+    if included:
+        return opening((path.parent / included[1]).resolve())
+    return next(line for line in text.splitlines()[1:] if line.strip())
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs").glob("*.md")), ids=name_of)
+def test_a_page_begins_with_what_it_is_for(path):
+    """In a sentence, before any heading, block, table or list."""
+    assert re.match(r"[A-Za-z]|`[a-z]+ [^:]|`results/", opening(path)), opening(path)
+
+
+def test_a_page_without_a_sentence_at_its_top_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    for line in ("## A part", "| a | b |", "```sh", "- one", "`source: {layout: NAME}`, or"):
+        page.write_text(f"# Title\n\n{line}\n\nA sentence.\n")
+        with pytest.raises(AssertionError):
+            test_a_page_begins_with_what_it_is_for(page)
+
+
 FOLDERS = "benchmarks|config|docs|envs|profiles|resources|tests|workflow"
 
 
