@@ -211,8 +211,9 @@ TABLES = {
         checklists.COLUMNS,
     ),
     "reporting/tables/results.csv": (
-        "The exact numbers of the table of results; with several datasets `reporting/tables/results_<dataset>.csv`. Beside it "
-        "`tests.csv`, `verdicts.csv` and `cohort.csv` have the columns that they have elsewhere.",
+        "The exact numbers of the table of results; with several datasets `reporting/tables/results_<dataset>.csv`. Beside it lie "
+        "`cohort.csv` ([columns](#tablescohortcsv)), `tests.csv` ([columns](#statisticstestscsv)) and `verdicts.csv` "
+        "([columns](#statisticsverdictscsv)).",
         ("dataset", "structure", "model", "metric", "unit", *paper_tables.EXACT),
     ),
     "benchmarks/<stage>/<job>.tsv": (
