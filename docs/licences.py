@@ -15,12 +15,18 @@ def page(lock: Path) -> str:
         [
             "# Licences",
             "",
-            "segstudy is MIT. NiiVue (`workflow/segstudy/publish/niivue`), which the viewer ships, is "
+            "segstudy is under the MIT licence, whose text stands below. NiiVue (`workflow/segstudy/publish/niivue`), which the viewer ships, is "
             "BSD-2-Clause. What `make demo` installs:",
             "",
             "| package | version | licence |",
             "|---|---|---|",
             *rows,
+            "",
+            "## The licence of segstudy",
+            "",
+            "```text",
+            lock.with_name("LICENSE").read_text(encoding="utf-8").rstrip(),
+            "```",
             "",
         ]
     )

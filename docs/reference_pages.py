@@ -28,7 +28,6 @@ from segstudy.review import accounting, opening, provenance, ratings, study_queu
 from segstudy.statistics import comparisons, quality, ranking, subgroups, summary, verdict
 from segstudy.tables import MEASURED
 
-REPOSITORY = "https://github.com/segstudy/segstudy"
 COLUMNS = Path(__file__).with_name("columns.tsv")
 """Column, unit, meaning. `tests.csv:n_cases` holds for one table, `sd_*` and `*_ml` for all that begin or end so."""
 FORMULAS = Path(__file__).with_name("formulas.tsv")
@@ -212,8 +211,9 @@ TABLES = {
         checklists.COLUMNS,
     ),
     "reporting/tables/results.csv": (
-        "The exact numbers of the table of results; with several datasets `reporting/tables/results_<dataset>.csv`. Beside it "
-        "`tests.csv`, `verdicts.csv` and `cohort.csv` have the columns that they have elsewhere.",
+        "The exact numbers of the table of results; with several datasets `reporting/tables/results_<dataset>.csv`. Beside it lie "
+        "`cohort.csv` ([columns](#tablescohortcsv)), `tests.csv` ([columns](#statisticstestscsv)) and `verdicts.csv` "
+        "([columns](#statisticsverdictscsv)).",
         ("dataset", "structure", "model", "metric", "unit", *paper_tables.EXACT),
     ),
     "benchmarks/<stage>/<job>.tsv": (
@@ -430,7 +430,9 @@ def contributing_page() -> str:
     """Return `CONTRIBUTING.md` as a page: links from the repository's root lead from here."""
     text = COLUMNS.parents[1].joinpath("CONTRIBUTING.md").read_text(encoding="utf-8")
     text = text.replace("](docs/", "](")
-    return re.sub(r"\]\(([A-Z]+(?:\.md)?)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
+    return text.replace("](CHANGELOG.md)", "](changelog.md)").replace(
+        "](LICENSE)", "](licences.md)"
+    )
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -290,6 +290,29 @@ def test_words_stand_once_and_in_alphabetical_order():
     assert words == sorted(set(words))
 
 
+def opening(path: Path) -> str:
+    """The first line below a page's title, of the page that it includes where it is no more than that."""
+    text = path.read_text(encoding="utf-8")
+    included = re.match(r"```\{include\} (\S+)", text)
+    if included:
+        return opening((path.parent / included[1]).resolve())
+    return next(line for line in text.splitlines()[1:] if line.strip())
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs").glob("*.md")), ids=name_of)
+def test_a_page_begins_with_what_it_is_for(path):
+    """In a sentence, before any heading, block, table or list."""
+    assert re.match(r"[A-Za-z]|`[a-z]+ [^:]|`results/", opening(path)), opening(path)
+
+
+def test_a_page_without_a_sentence_at_its_top_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    for line in ("## A part", "| a | b |", "```sh", "- one", "`source: {layout: NAME}`, or"):
+        page.write_text(f"# Title\n\n{line}\n\nA sentence.\n")
+        with pytest.raises(AssertionError):
+            test_a_page_begins_with_what_it_is_for(page)
+
+
 FOLDERS = "benchmarks|config|docs|envs|profiles|resources|tests|workflow"
 
 
@@ -297,6 +320,21 @@ FOLDERS = "benchmarks|config|docs|envs|profiles|resources|tests|workflow"
 def test_files_that_a_page_names_are_there(path):
     named = re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", documents.prose(path))
     assert not [name for name in named if not (REPOSITORY / name).exists()]
+
+
+def test_files_that_contributing_names_within_the_package_are_there():
+    text = documents.prose(REPOSITORY / "CONTRIBUTING.md")
+    told = text.partition("\n## Where each kind")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/.]+/[\w.]*)`", told))
+    assert len(named) > 20
+    folders = (REPOSITORY, REPOSITORY / "workflow/segstudy")
+    assert [name for name in named if not any((one / name).exists() for one in folders)] == []
+
+
+def test_the_plan_of_the_house_names_every_command_for_people():
+    page = (REPOSITORY / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.search(r"commands for people: (.+?) \|", page)[1]
+    assert sorted(re.findall(r"`(\w+)`", named)) == sorted(cli.TOOLS)
 
 
 def test_pages_that_messages_name_are_there():
@@ -349,6 +387,7 @@ def test_forms_of_issues_ask_for_the_doctor(path):
     assert all((REPOSITORY / page).is_file() for page in pages)
     names = [part["id"] for part in form["body"] if part["type"] != "markdown"]
     assert "doctor" in names
+    assert "SECURITY.md" in form["body"][0]["attributes"]["value"]
     assert len(set(names)) == len(names)
     for part in form["body"]:
         assert part["type"] in ("markdown", "textarea")

@@ -44,6 +44,9 @@ def test_a_page_is_for_everybody(browser, name, width):
     broken = page.evaluate(
         "[...document.images].filter((one) => !one.naturalWidth).map((one) => one.src)"
     )
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.table-wrapper')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    )
     page.close()
     serious = [
         (one["id"], one["nodes"][0]["html"][:200], len(one["nodes"]))
@@ -53,3 +56,4 @@ def test_a_page_is_for_everybody(browser, name, width):
     assert serious == []
     assert wide <= width
     assert broken == []
+    assert not cut or width < 1000  # a wide screen shows tables whole

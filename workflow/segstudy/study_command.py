@@ -85,15 +85,22 @@ def _without_internals(schema: typing.Any) -> typing.Any:
 
 HEAD = """# The study file
 
-One file in `config/studies/` describes a study; `snakemake --config study=NAME` runs it, and a path
-(`study=my/study.yaml`) runs your own. This page and `study.schema.json` are written by `make reference`
-from the types in `workflow/segstudy/study/`; a test fails when they drift.
+Every key of a study file, with its type, its default and what it means. A study file describes a whole study: `segstudy new` writes a first
+one, `segstudy study my/study.yaml` checks it, `segstudy run my/study.yaml` runs it. `datasets` and `models` are all that it must have. A
+study that comes along in `config/studies/` is run by its name, `snakemake --config study=NAME`.
+
+Units stand in a key's name or description. Keys without a default are required. How headers of images are understood stands
+[at the end](#where-an-image-lies). This page and `study.schema.json` are written by `make reference` from the types in
+`workflow/segstudy/study/`; a test fails when they drift.
 
 `config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
 and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`, from the working directory; nothing is
 downloaded then).
+"""
+IMAGES = """
+## Where an image lies
 
-**Where an image lies.** NIfTI: by the sform where its code is above 0, else by the qform, else by the voxel
+NIfTI: by the sform where its code is above 0, else by the qform, else by the voxel
 sizes alone, with a warning; where they disagree, or voxel sizes by sform and by pixdim, or pixdim is negative, a
 warning says so. NRRD and MetaImage: as ITK reads them. A header without a voxel size is refused (none, nan or 0,
 unless NIfTI's sform tells it), and so are a unit that is not known, units that differ by axis, and a scale of values that is
@@ -107,8 +114,6 @@ A case whose voxel size and image size are both out of proportion to most cases 
 audit compares the cohort, `segstudy metrics` the references of two folders (those of a study were audited), and
 `infer` each image with what the weights were trained on.
 Audit, infer and metrics say the same of a file. Predictions keep the image's own header.
-
-Units stand in a key's name or description. Keys without a default are required.
 """
 
 
@@ -121,7 +126,7 @@ def reference() -> str:
             parts.append(_section(Model, "models: what all networks share"))
         base = Model if issubclass(kind, Model) else None
         parts.append(_section(kind, _title(kind), base))
-    return "".join(parts)
+    return "".join([*parts, IMAGES])
 
 
 def _section(kind: type[BaseModel], title: str, base: type[BaseModel] | None = None) -> str:

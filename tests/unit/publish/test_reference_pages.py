@@ -13,12 +13,14 @@ from segstudy.cases import Case, write_cases
 from segstudy.cli import STAGES, TOOLS
 from segstudy.download.problems import Problem, write_problems
 from segstudy.jobs.results import ResultPaths
-from segstudy.metric import EXTRA, MEASURED, OF_LESIONS, OF_PROBABILITIES
+from segstudy.metric import EXTRA, MEASURED, OF_LESIONS, OF_PROBABILITIES, find
 from segstudy.metrics.measure import measure
 from segstudy.publish import package_tables
+from segstudy.publish.citations import REFERENCES
 from segstudy.study import Metrics
 
 ALL_TABLES = reference_pages.ALL_TABLES
+METRICS = Path(__file__).resolve().parents[3] / "docs/metrics.md"
 
 
 @pytest.mark.parametrize("path", ALL_TABLES)
@@ -146,4 +148,19 @@ def test_formulas_of_counts_give_what_is_measured():
         if name in measured and not re.sub(r"TP|FP|FN|TN|voxel|abs|[\d\s()*/+-]", "", text):
             assert eval(text, {"abs": abs}, counts) == pytest.approx(measured[name]), name
             tried += 1
-    assert tried == 10
+    assert tried >= 10
+
+
+def test_the_page_of_what_is_measured_has_each_metric_that_is_asked_for():
+    """A row each, with the unit, range, direction of the registry, and a source where that has one."""
+    page = METRICS.read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {name.strip(" `"): [cell.strip() for cell in cells] for name, *cells in rows}
+    best = {"higher": "highest", "lower": "lowest", "zero": "nearest to 0"}
+    for name in EXTRA:
+        one = find(name)
+        assert name in told, f"docs/metrics.md: no row of {name}"
+        span = "any" if np.isinf(one.low) else one.expected
+        assert told[name][1:4] == [one.unit, span, best[one.direction]], name
+        assert bool(told[name][4]) == bool(one.source), f"docs/metrics.md: source of {name}"
+        assert not one.source or one.source in REFERENCES, f"{one.source}: not in citations.py"

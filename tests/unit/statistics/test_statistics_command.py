@@ -194,6 +194,13 @@ def test_the_benchmark_of_error_rates_runs():
     assert any("of 24 tests" in line or "24 tests of" in line for line in run.stdout.splitlines())
 
 
+@pytest.mark.long
+def test_the_benchmark_of_decisions_runs():
+    run = run_quickly("decisions")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "| left out | 0" in run.stdout and "| voxel | " in run.stdout
+
+
 def _with_rater(metrics, folder, drew):
     """The table with a reader who drew some cases better than any model, and, as of a missing file, not the others."""
     table = pd.read_csv(metrics, dtype=str)
