@@ -54,7 +54,7 @@ test-long: .venv/installed ## run the other tests: whole studies, kills, nnU-Net
 	.venv/bin/python -m pytest -m slurm
 
 test-ci: .venv/installed ## run of the long tests what CI runs: printed commands, kills, reruns, a study by SLURM
-	$(PYTEST) -m "long and not slurm" tests/failures tests/workflow/test_commands.py tests/workflow/test_rerun.py
+	$(PYTEST) -m "long and not slurm" tests/failures tests/workflow/test_commands.py tests/workflow/test_walks.py tests/workflow/test_rerun.py
 	.venv/bin/python -m pytest tests/slurm/test_slurm_study.py
 
 test-all: test test-long ## run all tests: before a release
