@@ -75,7 +75,8 @@ def test_one_from_the_working_directory_is_taken_with_a_note(place, caplog):
 
 
 def test_the_study_file_itself_may_lie_at_home_or_where_a_variable_says(place, capsys):
-    (place / "my/c.tsv").write_text("case\timage\tlabel\none\tc.tsv\tc.tsv\n")
+    rows = [f"c{number}\tc.tsv\tc.tsv\n" for number in range(5)]
+    (place / "my/c.tsv").write_text("case\timage\tlabel\n" + "".join(rows))
     (place / "home/study.yaml").write_text(study("../my/c.tsv").read_text())
     for text in ("~/study.yaml", "$DATA/study.yaml"):
         assert read_study(text).datasets["chest"].source.path == "my/c.tsv"

@@ -403,5 +403,7 @@ def test_a_home_that_takes_no_cache_is_replaced(place, monkeypatch):
 
 def test_partial_is_a_value_of_config(place, monkeypatch, capsys):
     """Nothing is trained yet: what `partial=true` says of it is said."""
+    rows = [f"p{number}\tp{number}\tp1.nii\tp1_l.nii\n" for number in range(5)]
+    Path("cohort.tsv").write_text("case\tsubject\timage\tlabel\n" + "".join(rows))
     assert main(["preview", "tiny.yaml", "--partial"]) == 1
     assert "partial: none of flat is trained in any fold" in capsys.readouterr().err
