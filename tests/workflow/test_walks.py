@@ -115,7 +115,7 @@ def test_a_study_is_run_on_another_disk_and_its_labels_are_reviewed(reader):
 
 def fill_in(reader: Reader) -> None:
     """Fill in the table of `segstudy new`, whose study file has the structures of these scans."""
-    table = write_cohort(reader.place, 4, moved=False)
+    table = write_cohort(reader.place, 6, moved=False)
     (reader.place / "cases.tsv").write_text(table.read_text())
 
 
