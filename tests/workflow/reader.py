@@ -3,7 +3,34 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+
+def run_printed(
+    command: str,
+    folder: Path,
+    variables: Mapping[str, str],
+    answers: Sequence[str] = (),
+    after: str = "",
+) -> str:
+    """Run a command by bash, which must not fail; return what it prints.
+
+    answers: lines that its questions get. after: what bash does then, for itself.
+    """
+    run = subprocess.run(
+        ["bash", "-c", f"{command}\nstatus=$?\n{after}\nexit $status"],
+        cwd=folder,
+        env=dict(variables),
+        input="\n".join(answers),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, f"{command}\n{run.stdout[-5000:]}"
+    assert "Traceback" not in run.stdout
+    return run.stdout
 
 
 class Reader:
@@ -24,23 +51,12 @@ class Reader:
         if command.startswith("segstudy serve"):
             return self.starts(command)
         left = self.home / ".left"
-        script = f"{command}\nstatus=$?\npwd > {left}\nenv -0 >> {left}\nexit $status"
-        run = subprocess.run(
-            ["bash", "-c", script],
-            cwd=self.place,
-            env=self.variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, f"{command}\n{run.stdout[-5000:]}"
-        assert "Traceback" not in run.stdout
+        after = f"pwd > {left}\nenv -0 >> {left}"
+        printed = run_printed(command, self.place, self.variables, after=after)
         place, _, variables = left.read_text().partition("\n")
         self.place = Path(place)
         self.variables = dict(one.split("=", 1) for one in variables.split("\0") if one)
-        return run.stdout
+        return printed
 
     def starts(self, command: str) -> str:
         """Start a service, and wait until it says where it is."""

@@ -24,6 +24,7 @@ import documents
 from builders import AFFINE, chest
 from dicom_series import write_series
 from page_files import FOLDERS, write_calibration, write_predictions, write_raw, write_weights
+from reader import run_printed
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import STAGES, TOOLS
 from segstudy.images.files import write_label, write_nifti
@@ -260,24 +261,14 @@ def test_a_command_runs_as_printed(workspace, command):
     prepare(workspace.folder, command)
     path = os.pathsep.join([str(workspace.folder / ".venv/bin"), os.environ["PATH"]])
     answers = next((said for what, said in ANSWERS.items() if what in command), [])
-    run = subprocess.run(
-        ["bash", "-c", command],
-        cwd=workspace.folder,
-        env={
-            **os.environ,
-            "PATH": path,
-            "PYTHONPATH": str(workspace.folder / "workflow"),
-            "OMP_NUM_THREADS": "1",
-            "CORES": "2",
-        },
-        input="\n".join(answers),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, f"{command}\n{run.stdout[-5000:]}"
-    assert "Traceback" not in run.stdout
+    variables = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(workspace.folder / "workflow"),
+        "OMP_NUM_THREADS": "1",
+        "CORES": "2",
+    }
+    run_printed(command, workspace.folder, variables, answers)
 
 
 def test_what_make_publish_wrote_is_there(workspace):
